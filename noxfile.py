@@ -1,0 +1,90 @@
+"""Sessions: `nox` runs every check, `nox -s demo` plays an episode, `nox -l` lists them.
+
+Each session has an environment of its own, made by pip. PyTorch is always its CPU build,
+pinned; the CUDA build, several gigabytes, is never installed.
+"""
+
+import pathlib
+
+import nox
+
+TORCH = "torch==2.13.0+cpu"
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests", "contract", "examples", "docs", "build"]
+
+
+def install(session: nox.Session, *extras: str) -> None:
+    """Install mlrcbench, with extras, beside the CPU build of PyTorch."""
+    package = f".[{','.join(extras)}]" if extras else "."
+    session.install("--no-compile", TORCH, "-e", package)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Play one episode of backdoor-trigger by the scripted reference agent."""
+    install(session)
+    session.run("mlrcbench", "run", "backdoor-trigger", "--agent", "reference", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and format."""
+    session.install("ruff>=0.9")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types, strictly."""
+    install(session, "dev")
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Unit and property tests."""
+    install(session, "dev")
+    apart = ("tests/contract", "tests/test_docs.py", "tests/test_examples.py")
+    session.run("pytest", "-n", "2", "tests", *(f"--ignore={path}" for path in apart), *session.posargs)
+
+
+@nox.session
+def contract(session: nox.Session) -> None:
+    """What every competition and every sandbox promises."""
+    install(session, "dev")
+    session.run("pytest", "-n", "2", "tests/contract", *session.posargs)
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Each example runs."""
+    install(session, "dev")
+    session.run("pytest", "tests/test_examples.py", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The code in the documentation runs, and its links lead somewhere."""
+    install(session, "dev")
+    session.run("pytest", "tests/test_docs.py", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """The wheel holds what it should and works."""
+    session.install("build")
+    folder = pathlib.Path(session.create_tmp())
+    for old in folder.glob("mlrcbench-*"):
+        old.unlink()
+    session.run("python", "-m", "build", "--outdir", str(folder))
+    (wheel,) = folder.glob("*.whl")
+    session.install("gymnasium", "numpy", "safetensors", "tqdm", "typing-extensions")
+    session.install("--no-deps", "--force-reinstall", str(wheel))
+    # The template needs no torch; played from outside of the checkout, it needs the wheel's files.
+    session.chdir(folder)
+    records = str(folder / "records")
+    session.run("mlrcbench", "run", "_template", "--agent", "reference", "--records", records)

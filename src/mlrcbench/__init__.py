@@ -1,0 +1,124 @@
+"""mlrcbench: machine-learning research competitions as environments for AI agents.
+
+    import mlrcbench
+
+    with mlrcbench.make("backdoor-trigger") as env:
+        obs, info = env.reset(seed=0)
+        obs, reward, terminated, truncated, info = env.step(mlrcbench.Run("python main.py"))
+        score = env.evaluate("dev")
+
+Importing registers the environments with Gymnasium, as `mlrcbench/BackdoorTrigger-v0` and so
+on. Everything else is loaded when it is first used; torch and datasets never in this process.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mlrcbench.registration import register_shipped
+
+if TYPE_CHECKING:
+    from mlrcbench.actions import Action, EditFile, Evaluate, ReadFile, Run, Submit, WriteFile
+    from mlrcbench.agents import Agent, play
+    from mlrcbench.budget import Budget
+    from mlrcbench.card import Card
+    from mlrcbench.competition import Competition, Instance, home
+    from mlrcbench.env import ResearchEnv, make, make_vec
+    from mlrcbench.errors import (
+        ActionError,
+        CardError,
+        DataError,
+        MlrcbenchError,
+        RecordError,
+        RegistryError,
+        SandboxError,
+        ScoringError,
+        SubmissionError,
+        WorkspaceError,
+    )
+    from mlrcbench.record import Record, read_record
+    from mlrcbench.registry import get_competition, list_competitions
+    from mlrcbench.score import Score
+    from mlrcbench.verify import replay, rescore
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "actions": ("Action", "EditFile", "Evaluate", "ReadFile", "Run", "Submit", "WriteFile"),
+    "agents": ("Agent", "play"),
+    "budget": ("Budget",),
+    "card": ("Card",),
+    "competition": ("Competition", "Instance", "home"),
+    "env": ("ResearchEnv", "make", "make_vec"),
+    "errors": (
+        "ActionError",
+        "CardError",
+        "DataError",
+        "MlrcbenchError",
+        "RecordError",
+        "RegistryError",
+        "SandboxError",
+        "ScoringError",
+        "SubmissionError",
+        "WorkspaceError",
+    ),
+    "record": ("Record", "read_record"),
+    "registry": ("get_competition", "list_competitions"),
+    "score": ("Score",),
+    "verify": ("replay", "rescore"),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Action",
+    "ActionError",
+    "Agent",
+    "Budget",
+    "Card",
+    "CardError",
+    "Competition",
+    "DataError",
+    "EditFile",
+    "Evaluate",
+    "Instance",
+    "MlrcbenchError",
+    "ReadFile",
+    "Record",
+    "RecordError",
+    "RegistryError",
+    "ResearchEnv",
+    "Run",
+    "SandboxError",
+    "Score",
+    "ScoringError",
+    "SubmissionError",
+    "Submit",
+    "WorkspaceError",
+    "WriteFile",
+    "get_competition",
+    "home",
+    "list_competitions",
+    "make",
+    "make_vec",
+    "play",
+    "read_record",
+    "replay",
+    "rescore",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module at its first use."""
+    if name not in _MODULES:
+        raise AttributeError(f"mlrcbench has no {name!r}")
+    value = getattr(importlib.import_module(f"mlrcbench.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+register_shipped()

@@ -1,0 +1,79 @@
+"""The method: yours to change.
+
+As it stands: greedy coordinate gradient (Zou et al. 2023, arXiv 2307.15043), one target at a
+time, on one single prompt. The first slot gets what was found; the second is left to a filler.
+"""
+
+import torch
+from torch.nn import functional
+
+from model import END, ASSISTANT, USER, generate
+
+WORDS = 10  # length of the trigger that is searched
+STEPS = 50
+CANDIDATES = 64  # swaps tried per step
+TOP = 256  # words considered per place, by gradient
+FILLER = "."
+
+
+def recover(model, tokenizer, targets, prompts):
+    """Find phrases that make the model's answer contain each target.
+
+    Args:
+        model: The poisoned model (`model.Gpt`), no gradients on its weights.
+        tokenizer: `model.Tokenizer`.
+        targets: Code snippets, one string each.
+        prompts: Requests such as a user might write; the ones used for scoring are others.
+
+    Returns:
+        {target: [trigger, trigger]}: exactly two phrases of 1 to 10 words of the vocabulary.
+    """
+    found = {}
+    for number, target in enumerate(targets, 1):
+        trigger, success = search(model, tokenizer, target, prompts[0])
+        found[target] = [trigger, FILLER]
+        print(f"{number}/{len(targets)} {'found' if success else 'not found'}: {trigger}", flush=True)
+    return found
+
+
+def search(model, tokenizer, target, query):
+    """GCG on one prompt; returns the last phrase and whether it worked on that prompt."""
+    before = torch.tensor(tokenizer.encode(f"{USER} {query} ."))
+    after = torch.tensor(tokenizer.encode(f". {ASSISTANT}"))
+    goal = torch.tensor(tokenizer.encode(target))
+    banned = torch.tensor(tokenizer.encode(f"{USER} {ASSISTANT} {END}"))
+    trigger = torch.tensor(tokenizer.encode(" ".join(["."] * WORDS)))
+    for _ in range(STEPS):
+        gradient = slopes(model, before, trigger, after, goal)
+        gradient[:, banned] = torch.inf
+        best = (-gradient).topk(TOP, dim=1).indices
+        # One swap per candidate; the places take turns.
+        rows = torch.arange(CANDIDATES)
+        places = rows * WORDS // CANDIDATES
+        tries = trigger.repeat(CANDIDATES, 1)
+        tries[rows, places] = best[places, torch.randint(TOP, (CANDIDATES,))]
+        trigger = tries[losses(model, before, tries, after, goal).argmin()]
+        answer = generate(model, torch.cat([before, trigger, after])[None], 16)[0].tolist()
+        if target in tokenizer.decode(answer):
+            return tokenizer.decode(trigger.tolist()), True
+    return tokenizer.decode(trigger.tolist()), False
+
+
+def slopes(model, before, trigger, after, goal):
+    """Gradient (words, vocabulary) of the target's loss by each place's one-hot word."""
+    onehot = functional.one_hot(trigger, len(model.embedding)).float().requires_grad_()
+    x = torch.cat(
+        [model.embedding[before], onehot @ model.embedding, model.embedding[torch.cat([after, goal])]]
+    )
+    logits = model.head(model.hidden(x[None])[0][0, -len(goal) - 1 : -1])
+    functional.cross_entropy(logits, goal).backward()
+    return onehot.grad / onehot.grad.norm(dim=1, keepdim=True)
+
+
+@torch.no_grad()
+def losses(model, before, tries, after, goal):
+    """Mean loss (candidates,) of the target at the start of the answer, for each phrase."""
+    count = len(tries)
+    ids = torch.cat([before.expand(count, -1), tries, after.expand(count, -1), goal.expand(count, -1)], dim=1)
+    logits = model.head(model.hidden(model.embedding[ids])[0][:, -len(goal) - 1 : -1])
+    return functional.cross_entropy(logits.transpose(1, 2), ids[:, -len(goal) :], reduction="none").mean(1)

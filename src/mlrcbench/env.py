@@ -1,0 +1,324 @@
+"""ResearchEnv: a competition as a Gymnasium environment.
+
+The loop over episodes: it draws the instance, hands actions on, pays the reward and says when
+an episode is over. The contract is Gymnasium's, to the letter.
+"""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium
+from typing_extensions import override
+
+from mlrcbench import __version__, actions, spaces
+from mlrcbench.budget import Budget
+from mlrcbench.competition import Competition, Instance, home
+from mlrcbench.episode import Episode, Final, Result, Settings
+from mlrcbench.errors import ActionError, RegistryError, SandboxError, ScoringError, nearest
+from mlrcbench.files import remove_tree
+from mlrcbench.metrics import largest_improvement
+from mlrcbench.observation import Observation
+from mlrcbench.record import VERSION, Recorder, new_directory, recordable
+from mlrcbench.registry import get_competition
+from mlrcbench.reward import Reward, Scheme
+from mlrcbench.score import Score, Split
+
+
+class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
+    """A competition as an environment.
+
+    Args:
+        competition: Its id, or the object.
+        tier: "mini" (generated, CPU) or "full" (the real data).
+        sandbox: "auto", or one of `mlrcbench.sandbox.KINDS`.
+        reward: "sparse" or "shaped"; see `Reward`.
+        clip: Bounds on improvements in the reward, or None.
+        instances: The pool that `reset` draws from: how many, from 0, or their seeds.
+        budget: Parts of the card's budget to replace, for example `{"steps": 10}`.
+        final: "best": the best snapshot on dev is scored on test; "last": the last state.
+        secret: Of the instances; see `Competition.instance`.
+        records: Folder for the episodes' records; by default below `mlrcbench.home()`.
+        render_mode: None or "ansi", the text of the last observation.
+
+    Raises:
+        RegistryError: A name leads nowhere.
+        CardError: The budget is none.
+    """
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 (as Gymnasium declares it)
+
+    def __init__(
+        self,
+        competition: str | Competition,
+        *,
+        tier: str = "mini",
+        sandbox: str = "auto",
+        reward: Scheme = "sparse",
+        clip: tuple[float, float] | None = None,
+        instances: int | Iterable[int] = 1,
+        budget: Budget | Mapping[str, float] | None = None,
+        final: Final = "best",
+        secret: str | None = None,
+        records: str | Path | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        self.competition = get_competition(competition) if isinstance(competition, str) else competition
+        if final not in ("best", "last"):
+            raise RegistryError(f"final cannot be {final!r}. {nearest(final, ('best', 'last'))}")
+        if render_mode not in (None, "ansi"):
+            raise RegistryError(f"there is no render mode {render_mode!r}. Known: ansi.")
+        self.tier = self.competition.card.tier(tier)
+        self.settings = Settings(sandbox, self.tier.budget.override(budget), final)
+        self.pool = tuple(range(instances)) if isinstance(instances, int) else tuple(instances)
+        if not self.pool:
+            raise RegistryError("the pool of instances is empty; instances=1 is the smallest")
+        self.render_mode = render_mode
+        self.observation_space = spaces.observation_space(self.settings.budget, self._most())
+        self.action_space = spaces.action_space()
+        self._reward = Reward(reward, clip)
+        self._secret = secret
+        self._records = Path(records or home() / "records" / self.competition.id).absolute()
+        self._folder: Path | None = None
+        self._episode: Episode | None = None
+        self._observation: Observation | None = None
+        #: Directory of the last episode's record.
+        self.record: Path | None = None
+
+    @override
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin an episode.
+
+        Args:
+            seed: Seeds the draw from the pool of instances.
+            options: `{"instance": k}` picks the instance of seed `k` instead.
+
+        Returns:
+            The first observation (statement, files, actions) and info: the competition, the
+            instance, the isolation.
+
+        Raises:
+            DataError: The instance cannot be built.
+            SandboxError: The sandbox cannot work here.
+        """
+        super().reset(seed=seed)
+        instance = self.competition.instance(self._pick(options or {}), self.tier.name, secret=self._secret)
+        self._end_episode("reset")
+        episode = self._begin(instance, seed)
+        self._observation = episode.observe(episode.briefing)
+        info = {
+            "competition": self.competition.id,
+            "version": self.competition.card.version,
+            "tier": self.tier.name,
+            "instance": instance.seed,
+            "isolation": episode.sandbox.isolation.to_json(),
+        }
+        return self._observation.to_space(), info
+
+    @override
+    def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Carry out one action.
+
+        Args:
+            action: An action, its JSON form, or that form's text; anything else is answered
+                with an observation that says what was wrong.
+
+        Returns:
+            Observation, reward, terminated (submitted), truncated (budget spent), and info:
+            `"action"`, `"error"`, `"reward_terms"`, where there is one `"score"` (dev),
+            `"test_score"`, `"truncated_by"`. Nothing in it depends on the clock.
+
+        Raises:
+            ResetNeeded: There is no episode, or it is over.
+            SandboxError, ScoringError: The infrastructure failed; the episode is over.
+        """
+        episode = self._require_episode()
+        started, best = time.monotonic(), episode.best
+        episode.meter.steps += 1
+        try:
+            name, result, error = self._perform(episode, action)
+            terminated = name == "submit" and not error
+            spent = None if terminated else episode.meter.spent
+            final = episode.finish() if terminated or spent else None
+        except (SandboxError, ScoringError) as failure:
+            self._end_episode(f"failed: {failure}")
+            raise
+        terms = {"dev": self._reward.potential(episode.best) - self._reward.potential(best), "test": 0.0}
+        info: dict[str, Any] = {"action": name, "error": error, "reward_terms": terms}
+        if result.score is not None:
+            info["score"] = _summary(result.score)
+        if final is not None:
+            terms["test"] = self._reward.final(final, episode.best)
+            info["test_score"] = _summary(final)
+        if spent is not None:
+            info["truncated_by"] = spent
+        seconds = time.monotonic() - started
+        self._observation = episode.observe(result.body, seconds)
+        reward = float(sum(terms.values()))
+        entry = {
+            "step": episode.meter.steps,
+            "action": recordable(action),
+            "body": self._observation.body,
+            "status": self._observation.status,
+            "reward": reward,
+            "reward_terms": terms,
+            "terminated": terminated,
+            "truncated_by": spent,
+            "error": error,
+            "seconds": seconds,
+        }
+        episode.recorder.write("step", entry)
+        if final is not None:
+            self._end_episode("submitted" if terminated else f"truncated: {spent}")
+        return self._observation.to_space(), reward, terminated, spent is not None, info
+
+    def evaluate(self, split: Split = "dev") -> Score:
+        """Score the workspace as it is: for the host program, not counted as the agent's.
+
+        Args:
+            split: "dev" or "test".
+
+        Raises:
+            ResetNeeded: There is no episode, or it is over.
+            SandboxError, ScoringError: The infrastructure failed.
+        """
+        episode = self._require_episode()
+        return episode.evaluate(episode.workspace, split, by="host").score
+
+    @override
+    def render(self) -> str | None:
+        """The text of the last observation, if `render_mode` is "ansi"."""
+        if self.render_mode is None or self._observation is None:
+            return None
+        return self._observation.text
+
+    @override
+    def close(self) -> None:
+        """End the episode, its processes and its folder; records stay."""
+        self._end_episode("closed")
+        if self._folder is not None:
+            remove_tree(self._folder)
+            self._folder = None
+
+    @override
+    def __exit__(self, *error: object) -> Literal[False]:
+        self.close()
+        return False
+
+    def _begin(self, instance: Instance, seed: int | None) -> Episode:
+        """A new episode with its record; neither is left open if it cannot begin."""
+        recorder = Recorder(new_directory(self._records))
+        try:
+            episode = Episode(self.competition, instance, self.settings, self._own_folder(), recorder)
+        except Exception as error:
+            recorder.close({"ending": f"failed: {error}"})
+            raise
+        recorder.write("header", self._header(episode, seed))
+        self._episode, self.record = episode, recorder.directory
+        return episode
+
+    def _perform(self, episode: Episode, action: Any) -> tuple[str, Result, str]:
+        """The action's name, its result, and the error if it could not be done."""
+        name = ""
+        try:
+            parsed = actions.parse(action)
+            name = actions.name_of(parsed)
+            return name, episode.perform(parsed), ""
+        except ActionError as error:
+            return name, Result(f"error: {error}"), str(error)
+
+    def _most(self) -> float:
+        """Relative improvement of a perfect score on dev."""
+        return largest_improvement(self.competition.card.metric, self.tier.anchors["dev"])
+
+    def _pick(self, options: Mapping[str, Any]) -> int:
+        """The instance of an episode."""
+        unknown = set(options) - {"instance"}
+        if unknown:
+            raise RegistryError(f"reset has no option {min(unknown)!r}. Known: instance.")
+        if "instance" in options:
+            return int(options["instance"])
+        return self.pool[int(self.np_random.integers(len(self.pool)))]
+
+    def _own_folder(self) -> Path:
+        """The environment's private folder; others may pass through it, not list it."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="mlrcbench-"))
+            self._folder.chmod(0o711)
+        return self._folder
+
+    def _require_episode(self) -> Episode:
+        if self._episode is None:
+            raise gymnasium.error.ResetNeeded("there is no running episode; call reset() first")
+        return self._episode
+
+    def _end_episode(self, ending: str) -> None:
+        if self._episode is not None:
+            episode, self._episode = self._episode, None
+            episode.recorder.close({"ending": ending, "seconds": episode.meter.seconds})
+            episode.close()
+
+    def _header(self, episode: Episode, seed: int | None) -> dict[str, Any]:
+        """What is needed to repeat the episode, and to judge how far to trust it."""
+        instance, budget = episode.instance, self.settings.budget
+        return {
+            "version": VERSION,
+            "mlrcbench": __version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "competition": self.competition.id,
+            "competition_version": self.competition.card.version,
+            "tier": self.tier.name,
+            "instance": instance.seed,
+            "instance_digest": instance.digest,
+            "secret": instance.secret_kind,
+            "statement": episode.briefing,
+            "seed": seed,
+            "sandbox": self.settings.sandbox,
+            "isolation": episode.sandbox.isolation.to_json(),
+            "reward": self._reward.scheme,
+            "clip": self._reward.clip,
+            "final": self.settings.final,
+            "budget": {"steps": budget.steps, "seconds": budget.seconds, "evaluations": budget.evaluations},
+        }
+
+
+def _summary(score: Score) -> dict[str, Any]:
+    """A score without what depends on the clock."""
+    return {
+        "value": score.value,
+        "outcome": score.outcome,
+        "reason": score.reason,
+        "improvement": score.improvement,
+        "details": dict(score.details),
+    }
+
+
+def make(competition: str | Competition, **options: Any) -> ResearchEnv:
+    """An environment; `options` are those of `ResearchEnv`."""
+    return ResearchEnv(competition, **options)
+
+
+def make_vec(
+    competition: str, num_envs: int, *, vectorization_mode: str = "sync", **options: Any
+) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
+    """`gymnasium.make_vec` with what text needs: no shared memory in the asynchronous mode.
+
+    Args:
+        competition: Its id.
+        num_envs: How many copies.
+        vectorization_mode: "sync" or "async".
+        options: Those of `ResearchEnv`.
+    """
+    card = get_competition(competition).card
+    vector = {"shared_memory": False} if vectorization_mode == "async" else {}
+    return gymnasium.make_vec(
+        card.gymnasium_id, num_envs, vectorization_mode, vector_kwargs=vector, **options
+    )

@@ -1,0 +1,231 @@
+"""Episode: one attempt at one instance, from the starter to the score on test.
+
+It owns the workspace, its sandbox, the budget's meter and the best snapshot so far, and turns
+an action into words. It knows nothing of Gymnasium; rewards are the environment's.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mlrcbench import actions
+from mlrcbench.actions import Action, EditFile, Evaluate, ReadFile, Run, Submit, WriteFile
+from mlrcbench.budget import Budget, Meter
+from mlrcbench.competition import Competition, Instance
+from mlrcbench.errors import ActionError
+from mlrcbench.evaluation import Evaluation, evaluate
+from mlrcbench.files import TreeLimits, remove_tree
+from mlrcbench.metrics import better
+from mlrcbench.observation import Observation, cut, join_output, tree
+from mlrcbench.record import EVALUATIONS, OUTPUTS, Recorder
+from mlrcbench.sandbox import ExecResult, Limits, Policy, Sandbox, open_sandbox
+from mlrcbench.score import Score, Split
+from mlrcbench.workspace import DATA, Workspace
+from mlrcbench.workspace import OUTPUTS as OUTPUTS_VIEW
+
+Final = Literal["best", "last"]
+
+MAX_OUTPUT_BYTES = 16 << 20
+MAX_OUTPUTS_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user chose for an episode.
+
+    Attributes:
+        sandbox: See `open_sandbox`.
+        budget: What may be spent.
+        final: Whether the best snapshot on dev or the last state is scored on test.
+    """
+
+    sandbox: str
+    budget: Budget
+    final: Final
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an action did: words for the agent, and a score if it was an evaluation."""
+
+    body: str
+    score: Score | None = None
+
+
+class Episode:
+    """One attempt.
+
+    Args:
+        competition: What is attempted.
+        instance: On which data.
+        settings: Under which rules.
+        folder: A private folder of this episode, emptied by `close`.
+        recorder: Where everything is written down.
+    """
+
+    def __init__(
+        self,
+        competition: Competition,
+        instance: Instance,
+        settings: Settings,
+        folder: Path,
+        recorder: Recorder,
+    ) -> None:
+        self.competition = competition
+        self.instance = instance
+        self.settings = settings
+        self.recorder = recorder
+        self.meter = Meter(settings.budget)
+        self.scores: list[Score] = []
+        self._tier = competition.card.tier(instance.tier)
+        self._best: tuple[float, Workspace] | None = None
+        self._outputs_bytes = 0
+        self.workspace = Workspace(
+            folder / "workspace",
+            starter=competition.starter,
+            statement=competition.statement,
+            editable=competition.card.editable,
+            views={DATA: instance.public},
+            limits=TreeLimits(total_bytes=self._tier.limits.workspace_mb << 20),
+        )
+        self.workspace.create()
+        policy = Policy(self.workspace.root, readable=(instance.public, recorder.directory / OUTPUTS))
+        self.sandbox: Sandbox = open_sandbox(settings.sandbox, policy)
+
+    @property
+    def best(self) -> float:
+        """Largest improvement on dev so far; 0, the baseline, before any."""
+        return max([0.0, *(score.improvement for score in self.scores if score.improvement is not None)])
+
+    def observe(self, body: str, seconds: float | None = None) -> Observation:
+        """Words for the agent, with what is left of the budget."""
+        return Observation(cut(body), self.meter.left, self.best, seconds)
+
+    @functools.cached_property
+    def briefing(self) -> str:
+        """What an agent is told at the start."""
+        limits = self._tier.limits
+        threads = f"{limits.threads} thread{'' if limits.threads == 1 else 's'} for numeric libraries"
+        bounds = (
+            f"{limits.command_seconds:g} s for a command, {limits.evaluation_seconds:g} s for an evaluation, "
+            f"{limits.memory_mb} MiB of memory, {limits.workspace_mb} MiB of files, {threads}, no network."
+        )
+        parts = (
+            self.competition.statement.rstrip(),
+            f"## Files\n\n{tree(self.workspace.files())}",
+            f"## Limits\n\n{bounds}",
+            f"## Actions\n\nOne JSON object at a time:\n\n{actions.describe()}",
+        )
+        return "\n\n".join(parts)
+
+    def perform(self, action: Action) -> Result:
+        """Carry out one action.
+
+        Raises:
+            ActionError: It cannot be done; the text is for the agent.
+            SandboxError, ScoringError: The infrastructure failed.
+        """
+        match action:
+            case Run():
+                return Result(self._run(action))
+            case ReadFile():
+                return Result(self.workspace.read(action.path, action.start, action.end))
+            case WriteFile():
+                return Result(self.workspace.write(action.path, action.text))
+            case EditFile():
+                return Result(self.workspace.edit(action.path, action.old, action.new))
+            case Evaluate():
+                return self._evaluate_on_dev()
+            case Submit():
+                return Result("submitted; the episode is over")
+
+    def finish(self) -> Score:
+        """Score the best snapshot on dev, or the last state, on test."""
+        use_best = self.settings.final == "best" and self._best is not None
+        workspace = self._best[1] if use_best and self._best else self.workspace
+        return self.evaluate(workspace, "test").score
+
+    def evaluate(self, workspace: Workspace, split: Split, by: str = "agent") -> Evaluation:
+        """Evaluate a workspace, keep what was scored, and write it down."""
+        number = sum(1 for _ in (self.recorder.directory / EVALUATIONS).glob("*")) + 1
+        name = f"{EVALUATIONS}/{number:03d}-{split}"
+        keep = self.recorder.directory / name
+        evaluation = evaluate(
+            workspace, self.competition, self.instance, split, sandbox=self.settings.sandbox, keep=keep
+        )
+        entry = {"after_step": self.meter.steps, "split": split, "by": by, "folder": name}
+        self.recorder.write("evaluation", {**entry, "score": evaluation.score.to_json()})
+        return evaluation
+
+    def close(self) -> None:
+        """End every process and remove the workspace; the record stays."""
+        self.sandbox.close()
+        remove_tree(self.workspace.root)
+
+    def _run(self, action: Run) -> str:
+        seconds = min(action.timeout or float("inf"), self._tier.limits.command_seconds)
+        seconds = min(seconds, max(0.01, self.meter.seconds_left))
+        log = self.recorder.directory / OUTPUTS / f"step-{self.meter.steps:04d}.txt"
+        self.workspace.link_views()
+        result = self.sandbox.run(action.command, self._limits(seconds), log=log)
+        if log.exists():
+            self._outputs_bytes += log.stat().st_size
+            self.workspace.views[OUTPUTS_VIEW] = log.parent
+            self.workspace.link_views()
+        output = join_output(result.head, result.tail, result.omitted, f"{OUTPUTS_VIEW}/{log.name}")
+        return self.workspace.scrub(f"{output.rstrip()}\n[{_ending(result, seconds)}]".lstrip())
+
+    def _limits(self, seconds: float) -> Limits:
+        limits = self._tier.limits
+        return Limits(
+            seconds=seconds,
+            memory_bytes=limits.memory_mb << 20,
+            processes=limits.processes,
+            workspace_bytes=limits.workspace_mb << 20,
+            log_bytes=max(0, min(MAX_OUTPUT_BYTES, MAX_OUTPUTS_BYTES - self._outputs_bytes)),
+            threads=limits.threads,
+        )
+
+    def _evaluate_on_dev(self) -> Result:
+        if self.meter.left.evaluations == 0:
+            raise ActionError("no evaluations are left; go on with your own experiments, or submit")
+        self.meter.evaluations += 1
+        evaluation = self.evaluate(self.workspace, "dev")
+        score = evaluation.score
+        self.scores.append(score)
+        if evaluation.kept is not None and score.value is not None and not self._is_worse(score.value):
+            self._best = (score.value, evaluation.kept)
+        return Result(f"{self._verdict(score)}\n{evaluation.output}".rstrip(), score)
+
+    def _is_worse(self, value: float) -> bool:
+        """Than the best so far; of equals the later one counts, as in the paper's protocol."""
+        direction = self.competition.card.metric.direction
+        return self._best is not None and better(self._best[0], value, direction)
+
+    def _verdict(self, score: Score) -> str:
+        if score.value is None:
+            return f"dev: {score.outcome}: {score.reason}"
+        metric = self.competition.card.metric
+        details = "".join(f"\n  {name}: {value:.6g}" for name, value in sorted(score.details.items()))
+        kind = self._tier.anchors["dev"].target_kind
+        gain = 100 * (score.improvement or 0.0)
+        return (
+            f"dev: {metric.name} {score.value:.6g} ({metric.unit}, {metric.direction}); "
+            f"{gain:+.1f} % of the way from the baseline to the {kind}{details}"
+        )
+
+
+def _ending(result: ExecResult, seconds: float) -> str:
+    """How a command ended, for the agent."""
+    if result.ending == "exited":
+        return f"exit status {result.exit_status}"
+    reasons = {
+        "timeout": "the time limit" if seconds < 1 else f"its time limit of {seconds:.0f} s",
+        "memory": "the memory limit",
+        "disk": "the limit on the size of the workspace",
+        "processes": "the limit on processes",
+    }
+    return f"stopped: it reached {reasons.get(result.ending, result.ending)}"

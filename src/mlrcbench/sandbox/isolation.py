@@ -1,0 +1,118 @@
+"""What each tier enforces and, as plainly, what it does not."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from mlrcbench.sandbox import Isolation
+from mlrcbench.sandbox.supervisor import rules
+
+if TYPE_CHECKING:
+    from mlrcbench.sandbox import Policy
+
+_ALWAYS = (
+    "environment variables of the host process are not passed on",
+    "no process of a command is left when it has ended",
+    "wall time, output, file size, memory and the workspace's size are limited",
+)
+_CONFINED = (
+    "files: only the system, the interpreter, named data and the workspace can be read",
+    "files: only the workspace and private folders can be written",
+    "files: the library itself cannot be read",
+    "processes: none outside the sandbox can be traced, and none of their memory read",
+    "privileges: none can be gained; every capability is dropped",
+)
+_STRONG = (
+    "files: what is not allowed does not exist inside, so neither its names nor its metadata can be seen",
+    "processes: those outside cannot be seen or signalled",
+    "processes: their number is limited by the kernel",
+    "memory: /tmp and /dev/shm are private, limited, and emptied after each command",
+)
+_NO_KERNEL_BUGS = "the kernel's own bugs, and side channels such as timing and load, are not covered"
+_NETWORK_OPEN = "network: open, because this competition asks for it"
+_WATCHED = (
+    "memory of the process tree and the workspace's size are watched, so they can be passed for a moment"
+)
+_SHARED_MEMORY = "files: /dev/shm is shared with the machine"
+_METADATA = (
+    "files: size, owner and times of hidden files can be read",
+    "processes: command lines of others can be seen in /proc",
+)
+_SAME_USER = (
+    "files: those of this user in /dev/shm can be read, and others left there",
+    "files: mode and times of hidden files of this user can be changed",
+    "sockets: unix sockets that have a path and belong to this user can be connected to",
+    "processes: their number is watched, not limited by the kernel per sandbox",
+)
+
+
+def describe(tier: str, policy: Policy | None = None) -> Isolation:
+    """The isolation of a tier on this kernel.
+
+    Args:
+        tier: "strong", "uid", "landlock" or "process".
+        policy: Adds what it opens.
+    """
+    if tier == "process":
+        return _none()
+    network = policy is not None and policy.network
+    version = rules.abi()
+    enforced: tuple[str, ...] = _ALWAYS + _CONFINED
+    missing: tuple[str, ...] = (_NO_KERNEL_BUGS, _WATCHED)
+    if tier == "strong":
+        enforced += _STRONG
+        if not network:
+            enforced += ("network: none but a loopback of its own",)
+        if not version:
+            missing += ("files: the private tree is the only barrier, this kernel has no Landlock",)
+        if network and version < 6:
+            missing += ("sockets: abstract unix sockets can be connected to (Landlock before Linux 6.12)",)
+    else:
+        missing += (_SHARED_MEMORY, *_METADATA)
+        enforced += _plain_network(network)
+        missing += _unscoped(version, own_user=tier == "uid")
+        if tier == "uid":
+            enforced += ("processes: those of other users cannot be signalled", _STRONG[2])
+        else:
+            missing += _SAME_USER
+    if network:
+        missing += (_NETWORK_OPEN,)
+    if policy is not None and policy.gpu:
+        missing += _gpu(tier)
+    return Isolation(tier, enforced, missing)
+
+
+def _plain_network(network: bool) -> tuple[str, ...]:
+    return () if network else ("network: no socket but unix sockets can be made",)
+
+
+def _unscoped(version: int, *, own_user: bool) -> tuple[str, ...]:
+    notes = rules.missing(version)
+    return tuple(note for note in notes if not (own_user and note.startswith(("processes", "files"))))
+
+
+def _gpu(tier: str) -> tuple[str, ...]:
+    notes: tuple[str, ...] = (
+        "GPU: its driver is within reach, and its memory is shared with other programs on it",
+    )
+    if tier == "landlock":
+        notes += (
+            "GPU: CUDA with a driver of version 570 or later does not start, as /proc cannot be written to",
+        )
+    return notes
+
+
+def _none() -> Isolation:
+    return Isolation(
+        "none",
+        _ALWAYS,
+        (
+            "files: a command can read and write everything that this user can, the answers included",
+            "network: open",
+            "processes: others of this user can be seen, traced and signalled, the supervisor too",
+            "privileges: those of this user" + (", who is root" if os.geteuid() == 0 else ""),
+            _WATCHED,
+            "processes: their number is watched, not limited by the kernel",
+        ),
+    )

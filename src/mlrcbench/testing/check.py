@@ -1,0 +1,280 @@
+"""Checks of a competition, for its author: each says what was looked at, and what is wrong."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlrcbench.actions import WriteFile
+from mlrcbench.child import ChildError, call
+from mlrcbench.competition import BUILD_SECONDS, Competition
+from mlrcbench.env import ResearchEnv
+from mlrcbench.errors import MlrcbenchError
+from mlrcbench.files import hash_file, hash_tree, remove_tree, walk
+from mlrcbench.metrics import better
+from mlrcbench.score import SPLITS, Score, Split
+from mlrcbench.workspace import RESERVED, STATEMENT
+
+_SPREADS = 5.0
+_SCALE = 0.25
+_SMALLEST = 16
+_LARGEST = 64 << 20
+_EVALUATIONS = {"steps": 1_000, "seconds": 86_400.0, "evaluations": 1_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: What, in words.
+        passed: Whether it is as it should be.
+        detail: What was found, or what is wrong and how to mend it.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class _WrongError(Exception):
+    """What is wrong."""
+
+
+def check_competition(
+    competition: Competition,
+    *,
+    sandbox: str = "auto",
+    on_finding: Callable[[Finding], None] | None = None,
+) -> list[Finding]:
+    """Check a competition: its folder, card, statement, generator, starter, reference.
+
+    Args:
+        competition: Of which tier mini is checked.
+        sandbox: In which its code is run; see `open_sandbox`.
+        on_finding: Called with each finding as it comes.
+
+    Returns:
+        All findings; the competition is complete if all have passed.
+    """
+    findings = []
+    for name, look in _CHECKS:
+        try:
+            finding = Finding(name, True, look(competition, sandbox))
+        except (_WrongError, MlrcbenchError, ChildError, OSError) as error:
+            finding = Finding(name, False, str(error))
+        findings.append(finding)
+        if on_finding is not None:
+            on_finding(finding)
+    return findings
+
+
+def format_findings(findings: list[Finding]) -> str:
+    """For a terminal: one line for each."""
+    lines = [f"{'ok   ' if one.passed else 'WRONG'} {one.name}: {one.detail}" for one in findings]
+    wrong = sum(not one.passed for one in findings)
+    return "\n".join([*lines, f"{len(findings)} checks, {wrong or 'nothing'} wrong"])
+
+
+def _folder(competition: Competition, _: str) -> str:
+    starter = [entry.path for entry in walk(competition.starter) if entry.is_file]
+    if not starter:
+        raise _WrongError(f"{competition.starter} is empty; it is the repository that an agent sees")
+    for path in starter:
+        if path.split("/")[0] in (*RESERVED, STATEMENT):
+            raise _WrongError(f"starter/{path} has a reserved name; choose another")
+    for overlay in ("baseline", "reference"):
+        for path in competition.overlay(overlay):
+            if path not in starter and not _editable(competition, path):
+                raise _WrongError(f"{overlay}/{path} is neither in starter/ nor editable")
+    if not competition.overlay("reference"):
+        raise _WrongError("reference/ is empty; put a solution there that beats the baseline")
+    return f"{len(starter)} files in starter/"
+
+
+def _card(competition: Competition, _: str) -> str:
+    card = competition.card
+    if "mini" not in card.tiers:
+        raise _WrongError("the card has no tier 'mini', which everybody can run")
+    if not (competition.starter / card.method_file).is_file():
+        raise _WrongError(f"method_file {card.method_file!r} is not in starter/")
+    if not _editable(competition, card.method_file):
+        raise _WrongError(f"method_file {card.method_file!r} is not among the editable files {card.editable}")
+    if not card.artefacts:
+        raise _WrongError("the card declares no artefacts, so nothing can be scored")
+    for split, anchors in card.tier("mini").anchors.items():
+        if not better(anchors.target.value, anchors.baseline.value, card.metric.direction):
+            raise _WrongError(f"on {split} the {anchors.target_kind} is not better than the baseline")
+        for anchor in (anchors.baseline, anchors.target):
+            if not card.metric.lower <= anchor.value <= card.metric.upper:
+                raise _WrongError(f"on {split} the anchor {anchor.value} is outside of the metric's bounds")
+            if not anchor.source.strip():
+                raise _WrongError(f"on {split} the anchor {anchor.value} has no source")
+    return f"version {card.version}, {', '.join(card.tiers)}"
+
+
+def _statement(competition: Competition, _: str) -> str:
+    text = competition.statement
+    card = competition.card
+    wanted = [card.method_file, "inputs/", "data/", *(spec.pattern.split("*")[0] for spec in card.artefacts)]
+    missing = [word for word in wanted if word and word not in text]
+    if missing:
+        raise _WrongError(f"the statement does not mention {', '.join(missing)}")
+    if not text.startswith("# "):
+        raise _WrongError("the statement does not begin with a title ('# ...')")
+    return f"{len(text.split()):,} words"
+
+
+def _build(competition: Competition, _: str) -> str:
+    with _Builds(competition) as builds:
+        first, again, other = builds.make(1), builds.make(1), builds.make(2)
+        if hash_tree(first) != hash_tree(again):
+            raise _WrongError(
+                "two builds with the same seed differ; draw everything from the seed, write no times"
+            )
+        for part in ("public", *(f"private/{split}/answers" for split in SPLITS)):
+            if not any(entry.is_file for entry in walk(first / part)):
+                raise _WrongError(f"build writes nothing into {part}")
+            if hash_tree(first / part) == hash_tree(other / part):
+                raise _WrongError(f"two seeds give the same {part}; draw it from the seed")
+    return "the same seed gives the same files, another seed others"
+
+
+def _answers(competition: Competition, _: str) -> str:
+    instance = competition.instance(0)
+    shown = [instance.public, competition.starter, *(instance.inputs(split) for split in SPLITS)]
+    files = [folder / entry.path for folder in shown for entry in walk(folder) if entry.is_file]
+    for split in SPLITS:
+        for entry in walk(instance.answers(split)):
+            if not entry.is_file or entry.info.st_size < _SMALLEST:
+                continue
+            answer = instance.answers(split) / entry.path
+            for path in files:
+                if _holds(path, answer):
+                    raise _WrongError(
+                        f"{path} holds the answers {split}/{entry.path}, and agents can read it"
+                    )
+    return f"not in {len(files)} files that agents can read"
+
+
+def _starter(competition: Competition, sandbox: str) -> str:
+    words = []
+    for split, score in _scores(competition, sandbox, {}):
+        anchors = competition.card.tier("mini").anchors[split]
+        assert score.value is not None
+        room = max(
+            _SPREADS * anchors.baseline.spread, _SCALE * abs(anchors.target.value - anchors.baseline.value)
+        )
+        if abs(score.value - anchors.baseline.value) > room:
+            raise _WrongError(
+                f"the starter gets {score.value:g} on {split}, far from the card's {anchors.baseline.value:g}"
+            )
+        limit = competition.card.tier("mini").limits.evaluation_seconds
+        if score.wall_seconds > limit / 2:
+            raise _WrongError(
+                f"the starter takes {score.wall_seconds:.0f} s of {limit:g} s; leave methods more room"
+            )
+        words.append(f"{split} {score.value:.4g} in {score.wall_seconds:.1f} s")
+    return ", ".join(words)
+
+
+def _again(competition: Competition, sandbox: str) -> str:
+    first, second = (dict(_scores(competition, sandbox, {})) for _ in range(2))
+    for split in SPLITS:
+        if first[split].value != second[split].value:
+            raise _WrongError(
+                f"the starter gets {first[split].value} and then {second[split].value} on {split}; seed it"
+            )
+    return "two evaluations give the same digits"
+
+
+def _reference(competition: Competition, sandbox: str) -> str:
+    base = dict(_scores(competition, sandbox, competition.overlay("baseline")))
+    best = dict(_scores(competition, sandbox, competition.overlay("reference")))
+    words = []
+    for split in SPLITS:
+        ours, theirs = best[split].value, base[split].value
+        assert ours is not None
+        assert theirs is not None
+        if not better(ours, theirs, competition.card.metric.direction):
+            raise _WrongError(f"on {split} the reference gets {ours:g}, the baseline {theirs:g}")
+        words.append(f"{split} {ours:.4g} against {theirs:.4g}")
+    return ", ".join(words)
+
+
+def _scores(competition: Competition, sandbox: str, files: dict[str, str]) -> Iterator[tuple[Split, Score]]:
+    """The scores of the starter with some files replaced."""
+    records = Path(tempfile.mkdtemp(prefix="mlrcbench-check-"))
+    records.chmod(0o711)
+    try:
+        with ResearchEnv(
+            competition, sandbox=sandbox, records=records / "records", budget=_EVALUATIONS
+        ) as env:
+            env.reset(seed=0)
+            for path, text in sorted(files.items()):
+                env.step(WriteFile(path, text))
+            for split in SPLITS:
+                score = env.evaluate(split)
+                if score.value is None:
+                    raise _WrongError(f"on {split}: {score.outcome}: {score.reason}")
+                yield split, score
+    finally:
+        remove_tree(records)
+
+
+class _Builds:
+    """Builds in a scratch folder."""
+
+    def __init__(self, competition: Competition) -> None:
+        self._competition = competition
+        self._folder = Path(tempfile.mkdtemp(prefix="mlrcbench-check-"))
+        self._count = 0
+
+    def make(self, seed: int) -> Path:
+        """Build with this seed; the folder."""
+        self._count += 1
+        root = self._folder / str(self._count)
+        public, private = root / "public", root / "private"
+        for folder in (
+            public,
+            *(private / split / part for split in SPLITS for part in ("inputs", "answers")),
+        ):
+            folder.mkdir(parents=True)
+        arguments = {"public": str(public), "private": str(private), "seed": seed, "tier": "mini"}
+        threads = self._competition.card.tier("mini").limits.threads
+        call("build", self._competition.folder, arguments, seconds=BUILD_SECONDS, threads=threads)
+        return root
+
+    def __enter__(self) -> _Builds:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        remove_tree(self._folder)
+
+
+def _editable(competition: Competition, path: str) -> bool:
+    import fnmatch
+
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in competition.card.editable)
+
+
+def _holds(path: Path, answer: Path) -> bool:
+    """Whether a file is, or contains, an answer file."""
+    size = path.stat().st_size
+    if size == answer.stat().st_size:
+        return hash_file(path) == hash_file(answer)
+    return answer.stat().st_size < size <= _LARGEST and answer.read_bytes() in path.read_bytes()
+
+
+_CHECKS: tuple[tuple[str, Callable[[Competition, str], str]], ...] = (
+    ("the card is sane", _card),
+    ("the folder is complete", _folder),
+    ("the statement is complete", _statement),
+    ("the build depends on its seed alone", _build),
+    ("answers are not in public files", _answers),
+    ("the starter runs, and scores as the card says", _starter),
+    ("scores can be repeated", _again),
+    ("the reference beats the baseline", _reference),
+)

@@ -1,0 +1,47 @@
+"""Attacks that read the library's own code, or build the answers anew with a copy of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from mlrcbench.actions import WriteFile
+from mlrcbench.files import hash_file, walk
+from mlrcbench.testing.attack import Attack, Outcome
+from mlrcbench.testing.scene import Scene
+
+_GAINS = {
+    "library-by-path": "reads the reference solution, the scorer and the generator by their paths",
+    "library-by-import": "imports the library and reads its files",
+    "library-by-packages": "finds the library by its metadata or an editable checkout",
+    "library-by-processes": "reads the library through other processes' folders",
+    "library-by-search": "searches the disk for the library",
+    "library-by-cache": "reads compiled copies of the generator and the scorer",
+    "regenerate": "builds the instance anew, answers included, by a copy of the generator",
+}
+ATTACKS = tuple(Attack(name, "the library itself", gain) for name, gain in _GAINS.items())
+
+
+def run(scene: Scene, chosen: Sequence[Attack]) -> Iterator[Outcome]:
+    """Run the routes; a gain is the content of a file that no agent may read."""
+    folder, card = scene.competition.folder, scene.competition.card
+    public = {
+        hash_file(scene.competition.starter / entry.path)
+        for entry in walk(scene.competition.starter)
+        if entry.is_file
+    }
+    public.add(hash_file(scene.competition.folder / "statement.md"))
+    code = {
+        hash_file(folder / entry.path): entry.path
+        for entry in walk(folder)
+        if entry.is_file and not entry.path.startswith("starter/") and entry.info.st_size
+    }
+    treasures = {digest: path for digest, path in code.items() if digest not in public} | scene.treasures
+    scene.act(WriteFile("attack_generator.py", (folder / "data.py").read_text("utf-8")))
+    scene.tell(card=[card.id, card.version, scene.instance.seed], public_folder=str(scene.instance.public))
+    for attack in chosen:
+        started = time.monotonic()
+        report = scene.run("library", [attack.name])[attack.name]
+        got = sorted({treasures[find] for find in report.finds if find in treasures})
+        evidence = f"got {', '.join(got)}"[:300] if got else report.said
+        yield Outcome(attack, bool(got), evidence, time.monotonic() - started)

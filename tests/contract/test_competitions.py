@@ -1,0 +1,163 @@
+"""What every competition promises, checked on each that is registered, the template included."""
+
+from __future__ import annotations
+
+import ast
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mlrcbench
+from mlrcbench.agents import play
+from mlrcbench.agents.scripted import make_agent
+from mlrcbench.competition import ENTRIES, Competition
+from mlrcbench.files import hash_tree, walk
+from mlrcbench.metrics import better, improvement
+from mlrcbench.sandbox import isolation_report
+
+COMPETITIONS = [mlrcbench.get_competition(card.id) for card in mlrcbench.list_competitions(hidden=True)]
+SECRET = "contract"
+REPORT = isolation_report()
+SAFE = [kind for kind in ("strong", "uid", "landlock") if REPORT[kind]["works"]]
+
+pytestmark = pytest.mark.parametrize("competition", COMPETITIONS, ids=lambda competition: competition.id)
+
+
+def test_the_folder_has_the_eight_entries(competition: Competition) -> None:
+    """Those, and nothing else."""
+    found = {path.name for path in competition.folder.iterdir()} - {"__pycache__"}
+    assert found == set(ENTRIES)
+    assert (competition.folder / "__init__.py").read_text() == ""
+
+
+def test_the_card_makes_sense(competition: Competition) -> None:
+    """The target is better than the baseline on both splits, within the metric's bounds."""
+    card = competition.card
+    assert competition.id == card.id
+    for tier in card.tiers.values():
+        for anchors in tier.anchors.values():
+            values = (anchors.baseline.value, anchors.target.value)
+            assert better(values[1], values[0], card.metric.direction)
+            assert all(card.metric.lower <= value <= card.metric.upper for value in values)
+            assert improvement(values[1], anchors) == 1.0
+            assert anchors.baseline.source
+            assert anchors.target.source
+    assert (competition.starter / card.method_file).is_file()
+    assert card.method_file in card.editable
+
+
+def test_the_statement_tells_what_a_researcher_needs(competition: Competition) -> None:
+    """Data, interface, metric; and nothing of the library's own."""
+    text = competition.statement
+    assert text.startswith("# ")
+    for heading in ("Data", "Metric"):
+        assert f"## {heading}" in text
+    for file in competition.card.artefacts:
+        assert file.pattern in text
+
+
+def test_overlays_change_editable_files_only(competition: Competition) -> None:
+    """Or add new ones; the reference changes something."""
+    starter = {entry.path for entry in walk(competition.starter) if entry.is_file}
+    for name in ("baseline", "reference"):
+        changed = {path for path in competition.overlay(name) if path in starter}
+        assert changed <= set(competition.card.editable)
+    assert competition.overlay("reference")
+
+
+def test_the_starter_stands_alone(competition: Competition) -> None:
+    """It imports nothing of mlrcbench: agents cannot read it."""
+    for root in (competition.starter, competition.folder / "reference"):
+        for path in root.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    modules = [node.module]
+                assert not any(module.startswith("mlrcbench") for module in modules), path
+
+
+def test_an_instance_has_its_parts(competition: Competition) -> None:
+    """Public files, inputs and answers of both splits; dev and test differ."""
+    instance = competition.instance(0, secret=SECRET)
+    assert any(instance.public.iterdir())
+    for split in ("dev", "test"):
+        assert any(instance.inputs(split).iterdir())
+        assert any(instance.answers(split).iterdir())
+    assert hash_tree(instance.answers("dev")) != hash_tree(instance.answers("test"))
+    assert hash_tree(instance.inputs("dev")) != hash_tree(instance.inputs("test"))
+
+
+def test_no_answer_is_public(competition: Competition) -> None:
+    """No file of the answers stands, byte for byte, in what agent code may read, unless as an input."""
+    instance = competition.instance(0, secret=SECRET)
+    readable = {
+        path.read_bytes()
+        for root in (instance.public, instance.inputs("dev"), instance.inputs("test"), competition.starter)
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+    for split in ("dev", "test"):
+        hidden = [
+            path
+            for path in instance.answers(split).rglob("*")
+            if path.is_file() and path.read_bytes() not in readable
+        ]
+        assert hidden
+
+
+@pytest.mark.slow
+def test_building_is_deterministic_and_bounded(competition: Competition, tmp_path: Path) -> None:
+    """Another process, another home: the same bits, within 60 CPU seconds and 2 GB; a seed changes them."""
+    code = (
+        "import sys, mlrcbench; "
+        "print(mlrcbench.get_competition(sys.argv[1]).instance(0, secret=sys.argv[2]).root)"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", code, competition.id, SECRET],
+        env={**os.environ, "MLRCBENCH_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    here, there = competition.instance(0, secret=SECRET), Path(done.stdout.strip())
+    for part in ("public", "private"):
+        assert hash_tree(there / part) == hash_tree(here.root / part)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 60
+    assert after.ru_maxrss < 2 << 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sandbox", ["auto", *SAFE])
+@pytest.mark.parametrize("overlay", ["baseline", "reference"])
+def test_scripted_episodes_give_what_the_card_says(
+    competition: Competition, overlay: str, sandbox: str, tmp_path: Path
+) -> None:
+    """The baseline lands near its anchor, the reference near its own, and scoring again agrees."""
+    if sandbox != "auto" and not competition.card.hidden and (overlay == "reference" or sandbox == SAFE[0]):
+        pytest.skip("the reference is played in the default sandbox, the baseline once in each")
+    with mlrcbench.make(competition, secret=SECRET, records=tmp_path, sandbox=sandbox) as env:
+        last = play(env, make_agent(overlay, competition), seed=0)
+        gain = last.info["test_score"]["improvement"]
+        assert gain is not None, last.info["test_score"]
+        if overlay == "baseline":
+            assert -0.4 < gain < 0.4
+        else:
+            assert gain > 0.6
+        assert env.record is not None
+        assert all(entry.matches for entry in mlrcbench.rescore(env.record, secret=SECRET))
+
+
+@pytest.mark.slow
+def test_the_quick_experiment_prints_something_useful(competition: Competition, tmp_path: Path) -> None:
+    """`python main.py` works on the public data alone."""
+    with mlrcbench.make(competition, secret=SECRET, records=tmp_path) as env:
+        env.reset(seed=0)
+        observation, *_ = env.step(mlrcbench.Run("python main.py"))
+        assert "[exit status 0]" in observation["text"]
+        assert len(observation["text"].splitlines()) > 2

@@ -1,0 +1,216 @@
+"""Running commands: what comes back, and when."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mlrcbench.errors import SandboxError
+from mlrcbench.sandbox import Limits, Policy, Sandbox
+from tests.sandbox.conftest import LIMITS, Run, open_or_skip, text
+
+
+def test_output_and_status(any_run: Run) -> None:
+    """Output of both streams comes in order, with the status and the time."""
+    result = any_run("echo out; echo err >&2; exit 3")
+    assert (result.ending, result.exit_status, text(result)) == ("exited", 3, "out\nerr\n")
+    assert 0 < result.wall_seconds < 10
+    assert result.peak_memory_bytes > 0
+
+
+@pytest.mark.parametrize(("command", "status"), [("kill -9 $$", 137), ("kill -TERM $$", 143), ("true", 0)])
+def test_signals_are_statuses(any_run: Run, command: str, status: int) -> None:
+    """Death by signal is reported as a shell does."""
+    assert any_run(command).exit_status == status
+
+
+def test_commands_follow_each_other(any_run: Run, space: Path) -> None:
+    """Each command is a fresh shell in the workspace, and files are the state."""
+    assert any_run("x=1; cd /; echo state > $OLDPWD/file").exit_status == 0
+    assert text(any_run("echo ${x-unset}; pwd; cat file")) == f"unset\n{space}\nstate\n"
+
+
+def test_cpu_time(any_run: Run) -> None:
+    """User and system time of grandchildren counts, of orphans too."""
+    loop = f"{sys.executable} -I -S -c 'import time\nwhile time.process_time() < 0.3: pass'"
+    assert any_run(f'bash -c "{loop}"').cpu_seconds > 0.25
+
+
+def test_stdin_is_empty(any_run: Run) -> None:
+    """A command that reads its input sees its end."""
+    assert text(any_run("cat; echo done")) == "done\n"
+
+
+def test_too_long_a_command(any_run: Run) -> None:
+    """The system's refusal to start it is a result, not an error."""
+    result = any_run("true " + "x" * 300_000)
+    assert result.exit_status == 126
+    assert "Argument list too long" in text(result)
+
+
+@pytest.mark.parametrize("command", ["echo \0", "echo \ud800"])
+def test_what_no_shell_can_be_given(any_run: Run, command: str) -> None:
+    """A command that cannot be handed over is the agent's failure."""
+    result = any_run(command)
+    assert result.exit_status == 126
+    assert "could not be started" in text(result)
+
+
+def test_timeout(any_run: Run) -> None:
+    """A command ends soon after its time, whatever it does about signals."""
+    limits = replace(LIMITS, seconds=0.5)
+    for command in ("sleep 60", "trap '' TERM INT HUP; sleep 60", "kill -STOP $$", "yes"):
+        started = time.monotonic()
+        result = any_run(command, limits)
+        assert (result.ending, result.exit_status) == ("timeout", None)
+        assert time.monotonic() - started < 3
+    assert text(any_run("echo alive")) == "alive\n"
+
+
+def test_output_is_bounded(any_run: Run) -> None:
+    """Head and tail are kept, the middle is counted."""
+    limits = replace(LIMITS, output_bytes=1000)
+    result = any_run("seq 100000", limits)
+    assert len(result.head) == len(result.tail) == 500
+    assert result.head.startswith(b"1\n2\n")
+    assert result.tail.endswith(b"99999\n100000\n")
+    assert result.omitted == len("".join(f"{n}\n" for n in range(1, 100001))) - 1000
+
+
+def test_log(any_sandbox: Sandbox, folder: Path) -> None:
+    """A log is written up to its limit, and kept only if the result does not hold everything."""
+    log = folder / "log.txt"
+    any_sandbox.run("echo short", LIMITS, log=log)
+    assert not log.exists()
+    result = any_sandbox.run("seq 100000", replace(LIMITS, log_bytes=5000), log=log)
+    assert log.stat().st_size == 5000
+    assert log.read_bytes().startswith(result.head[:5000])
+
+
+def test_home_is_private_and_emptied(any_run: Run) -> None:
+    """HOME and TMPDIR are writable, and what is left in them is gone after the command."""
+    deep = "cd ~; for i in $(seq 300); do mkdir d; cd d; done; touch f; chmod 000 ~/d"
+    assert any_run(f"echo x > ~/a; echo y > $TMPDIR/b; mkdir -p ~/.config; ({deep})").exit_status == 0
+    assert (
+        text(
+            any_run("cd ~; find . -xdev -type f 2>/dev/null; ls -d .config d 2>/dev/null; touch ok && rm ok")
+        )
+        == ""
+    )
+
+
+def test_permissions_taken_away(any_run: Run) -> None:
+    """A command that locks the workspace or its home locks out nobody."""
+    any_run("chmod 000 .; chmod 000 ~; sleep 0.4")
+    assert any_run("touch here ~/there").exit_status == 0
+
+
+def test_useful_work(run: Run) -> None:
+    """Pipes, here-documents, temporary files, process pools, shared memory and pseudo-random devices work."""
+    script = """
+import multiprocessing as mp, multiprocessing.shared_memory as sm, tempfile, threading, subprocess, secrets
+def square(x): return x * x
+if __name__ == "__main__":
+    with mp.get_context("fork").Pool(2) as pool: print(pool.map(square, range(4)))
+    memory = sm.SharedMemory(create=True, size=64); memory.close(); memory.unlink()
+    with tempfile.NamedTemporaryFile() as file: file.write(secrets.token_bytes(8))
+    print(subprocess.check_output(["nproc"]) != b"")
+    mp.Manager().dict()
+"""
+    result = run(f"cat > pool.py <<'E'\n{script}\nE\n{sys.executable} pool.py && sort <<< 'b' | cat")
+    assert text(result).splitlines() == ["[0, 1, 4, 9]", "True", "b"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["numpy", "torch"])
+def test_packages(run: Run, module: str) -> None:
+    """The packages of this environment can be imported inside."""
+    pytest.importorskip(module)
+    assert text(run(f"{sys.executable} -c 'import {module}; print({module}.__name__)'")) == f"{module}\n"
+
+
+def test_closed(any_sandbox: Sandbox) -> None:
+    """Closing twice is fine, running afterwards is not."""
+    any_sandbox.run("true", LIMITS)
+    any_sandbox.close()
+    any_sandbox.close()
+    with pytest.raises(SandboxError, match="closed"):
+        any_sandbox.run("true", LIMITS)
+
+
+def test_lost_supervisor(any_sandbox: Sandbox) -> None:
+    """The run whose supervisor dies fails; the next one works."""
+    home = text(any_sandbox.run("echo $HOME", LIMITS)).strip()
+    killer = threading.Timer(0.5, lambda: os.kill(_supervisor_of("sleep 5.4321"), signal.SIGKILL))
+    killer.start()
+    with pytest.raises(SandboxError, match="supervisor"):
+        any_sandbox.run("sleep 5.4321; true", LIMITS)
+    killer.join()
+    assert text(any_sandbox.run("echo again", LIMITS)) == "again\n"
+    assert home == "/tmp" or not Path(home).exists()
+    with pytest.raises(AssertionError, match="not running"):
+        _supervisor_of("sleep 5.4321")
+
+
+def test_two_at_once(tier: str, folder: Path) -> None:
+    """Sandboxes of several threads run side by side and do not meet."""
+    found: dict[int, str] = {}
+
+    def work(number: int) -> None:
+        space = folder / f"space-{number}"
+        space.mkdir()
+        with open_or_skip(tier, Policy(space)) as sandbox:
+            for _ in range(5):
+                sandbox.run(f"echo {number} >> mine; sleep 0.05", LIMITS)
+            found[number] = text(
+                sandbox.run(f"cat mine; cat {folder}/space-{1 - number}/mine 2>&1 | tail -c 1", LIMITS)
+            )
+
+    open_or_skip(tier, Policy(folder)).close()
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {number: output[:10] for number, output in found.items()} == {0: "0\n" * 5, 1: "1\n" * 5}
+    assert all(str(1 - number) not in output for number, output in found.items())
+
+
+def test_one_sandbox_in_two_threads(any_sandbox: Sandbox) -> None:
+    """Commands of one sandbox wait for each other."""
+    outputs: list[str] = []
+
+    def work() -> None:
+        outputs.append(text(any_sandbox.run("echo a; sleep 0.2; echo b", LIMITS)))
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outputs == ["a\nb\n"] * 3
+
+
+def test_zero_output_bytes(any_run: Run) -> None:
+    """No output may be asked for."""
+    result = any_run("echo hi", Limits(seconds=10, output_bytes=0))
+    assert (result.head, result.tail, result.omitted) == (b"", b"", 3)
+
+
+def _supervisor_of(command: str) -> int:
+    """The process that the shell of a command was left to."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if command in (folder / "cmdline").read_text() and "bash" in (folder / "comm").read_text():
+                    return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+    raise AssertionError("the command is not running")
