@@ -24,6 +24,7 @@ LAYERS = (
     ("evaluation", "registry", "record"),
     ("episode", "env"),
     ("agents", "verify"),
+    ("calibration",),
     ("testing",),
     ("cli",),
 )

@@ -22,10 +22,12 @@ import mlrcbench
 from mlrcbench.actions import name_of, parse
 from mlrcbench.agents import Step, play
 from mlrcbench.agents.scripted import NAMES, make_agent
+from mlrcbench.calibration import draw_ladder, measure, paired_difference, read_methods, tables
 from mlrcbench.card import Card
 from mlrcbench.errors import ActionError, MlrcbenchError
 from mlrcbench.progress import Progress
 from mlrcbench.sandbox import KINDS, isolation_report
+from mlrcbench.score import SPLITS
 from mlrcbench.table import table
 from mlrcbench.testing import check_competition, format_findings, format_verdicts, run_attacks
 from mlrcbench.verify import replay, rescore
@@ -224,6 +226,29 @@ def _check(options: argparse.Namespace) -> int:
     return 0 if all(finding.passed for finding in findings) else 1
 
 
+def _calibrate(options: argparse.Namespace) -> int:
+    """Status 1 if the reference is not better than the baseline on every instance."""
+    competition = mlrcbench.get_competition(options.id)
+    methods = read_methods(competition, options.methods)
+    log = options.out / "calibration.jsonl" if options.out else None
+    with Progress(f"calibrating {options.id}", quiet=options.quiet) as progress:
+        found = measure(
+            competition,
+            methods,
+            instances=options.instances,
+            ladder_instances=options.ladder_instances,
+            repeats=options.repeats,
+            sandbox=options.sandbox,
+            log=log,
+            on_work=progress.say,
+        )
+    print(tables(found, methods, competition.card))
+    if options.out:
+        draw_ladder(found, methods, competition.card, options.out / "ladder.svg")
+    gaps = [paired_difference(found, competition.card, split) for split in SPLITS]
+    return 0 if all(gap.wins == gap.count for gap in gaps) else 1
+
+
 def _doctor(_: argparse.Namespace) -> int:
     """What this machine offers; status 1 if agent code cannot be confined on it."""
     home = mlrcbench.home()
@@ -286,13 +311,32 @@ def _parser() -> argparse.ArgumentParser:
     score = add("score", _score, "Score a record's artefacts again.")
     score.add_argument("directory", type=Path, help="a record")
     _add_common_options(score)
+    _add_author_commands(add)
+    add("doctor", _doctor, "Say what works on this machine, and what is missing.")
+    return parser
+
+
+def _add_author_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     check = add("check", _check, "Check a competition, for its author; or attack it.")
     check.add_argument("id", help="a competition's id")
     check.add_argument("--attack", action="store_true", help="run the attackers instead of the checks")
     check.add_argument("--sandbox", choices=KINDS, default="auto", help="(default: auto)")
     _add_common_options(check)
-    add("doctor", _doctor, "Say what works on this machine, and what is missing.")
-    return parser
+    calibrate = add(
+        "calibrate", _calibrate, "Measure a competition's scale: baseline, reference, other methods."
+    )
+    calibrate.add_argument("id", help="a competition's id")
+    calibrate.add_argument(
+        "--instances", type=int, default=10, help="of the public secret, from 0 (default 10)"
+    )
+    calibrate.add_argument("--methods", type=Path, help="folder of further methods, with a ladder.toml")
+    calibrate.add_argument("--ladder-instances", type=int, help="how many for those (default: as many)")
+    calibrate.add_argument(
+        "--repeats", type=int, default=2, help="runs on the first two instances (default 2)"
+    )
+    calibrate.add_argument("--out", type=Path, help="folder for calibration.jsonl (continued) and ladder.svg")
+    calibrate.add_argument("--sandbox", choices=KINDS, default="auto", help="(default: auto)")
+    calibrate.add_argument("--quiet", action="store_true", help="no progress lines")
 
 
 def _add_instance_options(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import json
 import os
+import resource
 import secrets
 import tempfile
 import time
@@ -115,7 +116,7 @@ class Competition:
         return (self.folder / "statement.md").read_text("utf-8")
 
     def overlay(self, name: str) -> dict[str, str]:
-        """Files of "baseline" or "reference" that differ from the starter: path -> text."""
+        """Files of "starter", or of what is laid over it, "baseline" or "reference": path -> text."""
         root = self.folder / name
         return {
             entry.path: (root / entry.path).read_text("utf-8")
@@ -170,9 +171,9 @@ class Competition:
             remove_tree(root)
             scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=root.parent))
             try:
-                started = time.monotonic()
+                started, cpu = time.monotonic(), _children_cpu_seconds()
                 self._fill(scratch, tier, derived, on_progress)
-                _seal(scratch, seconds=time.monotonic() - started)
+                _seal(scratch, time.monotonic() - started, _children_cpu_seconds() - cpu)
                 os.rename(scratch, root)
             finally:
                 remove_tree(scratch)
@@ -258,7 +259,18 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _seal(root: Path, seconds: float) -> None:
+def build_cpu_seconds(instance: Instance) -> float:
+    """CPU seconds that building an instance took, as its manifest says."""
+    return float(json.loads((instance.root / _MANIFEST).read_text())["build_cpu_seconds"])
+
+
+def _children_cpu_seconds() -> float:
+    """Of all children that have ended: the build among them, if nothing else ends meanwhile."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _seal(root: Path, seconds: float, cpu_seconds: float) -> None:
     """Make files read-only and write down what they are.
 
     Whoever knows the path of public files and of a split's inputs may read them: the user that
@@ -277,7 +289,11 @@ def _seal(root: Path, seconds: float) -> None:
         folder.chmod(0o711)
     for split in SPLITS:
         (root / "private" / split / "answers").chmod(0o700)
-    manifest = {"build_seconds": round(seconds, 3), "files": files}
+    manifest = {
+        "build_seconds": round(seconds, 3),
+        "build_cpu_seconds": round(cpu_seconds, 3),
+        "files": files,
+    }
     descriptor = os.open(root / _MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         json.dump(manifest, file, indent=1, sort_keys=True)

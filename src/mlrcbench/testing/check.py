@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlrcbench.actions import WriteFile
+from mlrcbench.calibration import evaluate_files
 from mlrcbench.child import ChildError, call
 from mlrcbench.competition import BUILD_SECONDS, Competition
-from mlrcbench.env import ResearchEnv
 from mlrcbench.errors import MlrcbenchError
 from mlrcbench.files import hash_file, hash_tree, remove_tree, walk
 from mlrcbench.metrics import better
@@ -21,7 +20,6 @@ _SPREADS = 5.0
 _SCALE = 0.25
 _SMALLEST = 16
 _LARGEST = 64 << 20
-_EVALUATIONS = {"steps": 1_000, "seconds": 86_400.0, "evaluations": 1_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,23 +203,11 @@ def _reference(competition: Competition, sandbox: str) -> str:
 
 
 def _scores(competition: Competition, sandbox: str, files: dict[str, str]) -> Iterator[tuple[Split, Score]]:
-    """The scores of the starter with some files replaced."""
-    records = Path(tempfile.mkdtemp(prefix="mlrcbench-check-"))
-    records.chmod(0o711)
-    try:
-        with ResearchEnv(
-            competition, sandbox=sandbox, records=records / "records", budget=_EVALUATIONS
-        ) as env:
-            env.reset(seed=0)
-            for path, text in sorted(files.items()):
-                env.step(WriteFile(path, text))
-            for split in SPLITS:
-                score = env.evaluate(split)
-                if score.value is None:
-                    raise _WrongError(f"on {split}: {score.outcome}: {score.reason}")
-                yield split, score
-    finally:
-        remove_tree(records)
+    """The scores of the starter with some files replaced, all of them with a value."""
+    for split, score in evaluate_files(competition, files, sandbox=sandbox):
+        if score.value is None:
+            raise _WrongError(f"on {split}: {score.outcome}: {score.reason}")
+        yield split, score
 
 
 class _Builds:

@@ -1,0 +1,224 @@
+"""Take methods through the real evaluation, one line of JSON for each.
+
+A line names the digest of all that it depends on (generator, scorer, starter, the method's own
+files). What has a line of the same digest is not measured again, so a calibration goes on where
+it was stopped, and a changed method is measured anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mlrcbench.actions import WriteFile
+from mlrcbench.artefacts import collect
+from mlrcbench.calibration.methods import Method
+from mlrcbench.competition import PUBLIC_SECRET, Competition, Instance, build_cpu_seconds
+from mlrcbench.env import ResearchEnv
+from mlrcbench.errors import WorkspaceError
+from mlrcbench.evaluation import score_artefacts
+from mlrcbench.files import remove_tree
+from mlrcbench.score import SPLITS, Score, Split
+
+# How often the same code is run again, to see its noise, and on how many instances.
+REPEATED_INSTANCES = 2
+_BUDGET = {"steps": 1_000, "seconds": 86_400.0, "evaluations": 1_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One evaluation.
+
+    Attributes:
+        method: Its name.
+        instance: Seed of the instance.
+        split: "dev" or "test".
+        repeat: 0, or which repetition of the same code it is.
+        value: The score; None if there was none.
+        reason: Why there was none.
+        details: Parts of the metric.
+        cpu_seconds: Of the entry point; 0 for a writer of artefacts.
+        peak_memory_bytes: Likewise.
+        build_cpu_seconds: What building the instance took, both splits.
+        digest: Of all that the value depends on.
+    """
+
+    method: str
+    instance: int
+    split: Split
+    repeat: int
+    value: float | None
+    reason: str = ""
+    details: Mapping[str, float] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    build_cpu_seconds: float = 0.0
+    digest: str = ""
+
+
+def measure(
+    competition: Competition,
+    methods: Sequence[Method],
+    *,
+    instances: int = 10,
+    ladder_instances: int | None = None,
+    repeats: int = 2,
+    sandbox: str = "auto",
+    log: Path | None = None,
+    on_work: Callable[[str], None] | None = None,
+) -> list[Measurement]:
+    """Measure methods on the first instances of the public secret.
+
+    Args:
+        competition: Of which the tier mini is measured.
+        methods: See `read_methods`.
+        instances: How many, from 0, for the baseline and the reference.
+        ladder_instances: How many for all others; by default as many.
+        repeats: How often baseline and reference are run on each of the first two instances.
+        sandbox: See `open_sandbox`.
+        log: File of measurements: those in it are used if nothing they depend on has changed; at the end
+            it holds what is returned.
+        on_work: Called with what is about to be measured.
+
+    Returns:
+        All measurements that were asked for, in order.
+    """
+    known = {_key(one): one for one in (read_measurements(log) if log and log.exists() else [])}
+    _write(log, list(known.values()), "w")  # without a torn last line
+    found: list[Measurement] = []
+    for number, method, repeat in _plan(methods, instances, ladder_instances, repeats):
+        digest = _digest(competition, method)
+        keys = [(method.name, number, split, repeat, digest) for split in SPLITS]
+        if all(key in known for key in keys):
+            found += [known[key] for key in keys]
+            continue
+        if on_work is not None:
+            on_work(f"instance {number}: {method.label}{f', run {repeat + 1}' if repeat else ''}")
+        fresh = list(_measure_one(competition, method, number, repeat, sandbox))
+        _write(log, fresh, "a")
+        found += fresh
+    _write(log, found, "w")
+    return found
+
+
+def _plan(
+    methods: Sequence[Method], instances: int, ladder_instances: int | None, repeats: int
+) -> Iterator[tuple[int, Method, int]]:
+    """What to run: instance, method, number of the run."""
+    for number in range(instances):
+        for method in methods:
+            anchor = method.kind in ("baseline", "reference")
+            if anchor or ladder_instances is None or number < ladder_instances:
+                for repeat in range(repeats if anchor and number < REPEATED_INSTANCES else 1):
+                    yield number, method, repeat
+
+
+def evaluate_files(
+    competition: Competition,
+    files: Mapping[str, str],
+    *,
+    instance: int = 0,
+    secret: str | None = None,
+    sandbox: str = "auto",
+) -> Iterator[tuple[Split, Score]]:
+    """The scores of the starter with some files replaced, split by split.
+
+    Args:
+        competition: Whose starter.
+        files: Path -> text.
+        instance: Seed of the instance.
+        secret: Of the instance.
+        sandbox: See `open_sandbox`.
+
+    Raises:
+        WorkspaceError: A file cannot be written there.
+    """
+    records = Path(tempfile.mkdtemp(prefix="mlrcbench-measure-"))
+    records.chmod(0o711)
+    try:
+        with ResearchEnv(
+            competition, sandbox=sandbox, secret=secret, records=records / "records", budget=_BUDGET
+        ) as env:
+            env.reset(options={"instance": instance})
+            for path, text in sorted(files.items()):
+                *_, info = env.step(WriteFile(path, text))
+                if info["error"]:
+                    raise WorkspaceError(f"{path} of an overlay cannot be written: {info['error']}")
+            for split in SPLITS:
+                yield split, env.evaluate(split)
+    finally:
+        remove_tree(records)
+
+
+def read_measurements(log: Path) -> list[Measurement]:
+    """The lines of a file of measurements; a torn last one is left out."""
+    lines = log.read_text("utf-8").split("\n")[:-1]
+    return [Measurement(**json.loads(line)) for line in lines]
+
+
+def _measure_one(
+    competition: Competition, method: Method, number: int, repeat: int, sandbox: str
+) -> Iterator[Measurement]:
+    """Both splits of one method on one instance."""
+    instance = competition.instance(number, secret=PUBLIC_SECRET)
+    if method.write is not None:
+        scores: Iterable[tuple[Split, Score]] = (
+            (split, _score_written(competition, method, instance, split)) for split in SPLITS
+        )
+    else:
+        scores = evaluate_files(
+            competition, method.files, instance=number, secret=PUBLIC_SECRET, sandbox=sandbox
+        )
+    for split, score in scores:
+        yield Measurement(
+            method=method.name,
+            instance=number,
+            split=split,
+            repeat=repeat,
+            value=score.value,
+            reason=score.reason,
+            details=dict(score.details),
+            cpu_seconds=round(score.cpu_seconds, 2),
+            peak_memory_bytes=score.peak_memory_bytes,
+            build_cpu_seconds=build_cpu_seconds(instance),
+            digest=_digest(competition, method),
+        )
+
+
+def _score_written(competition: Competition, method: Method, instance: Instance, split: Split) -> Score:
+    """What the artefacts get that a writer makes."""
+    assert method.write is not None
+    with tempfile.TemporaryDirectory(prefix="mlrcbench-measure-") as scratch:
+        made, kept = Path(scratch) / "made", Path(scratch) / "kept"
+        made.mkdir()
+        method.write(instance.public, instance.inputs(split), instance.answers(split), made)
+        collect(made, kept, competition.card.artefacts)
+        return score_artefacts(kept, competition, instance, split)
+
+
+def _digest(competition: Competition, method: Method) -> str:
+    """Of generator, scorer, starter and the method's own files or code."""
+    parts = (competition.digest, competition.overlay("starter"), dict(method.files), method.code)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _key(one: Measurement) -> tuple[str, int, Split, int, str]:
+    return (one.method, one.instance, one.split, one.repeat, one.digest)
+
+
+def _write(log: Path | None, measurements: Sequence[Measurement], mode: Literal["a", "w"]) -> None:
+    """Append to the log, or replace it."""
+    if log is None:
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    target = log if mode == "a" else log.with_suffix(".new")
+    with target.open(mode, encoding="utf-8") as file:
+        for one in measurements:
+            file.write(json.dumps(dataclasses.asdict(one)) + "\n")
+    target.replace(log)

@@ -1,0 +1,124 @@
+"""What is calibrated: overlays over the starter, and writers of artefacts.
+
+A folder of methods, which is never shown to agents, holds
+
+    ladder.toml          one table per method: label, kind, and for a ladder's step its published rank
+    <method>/            an overlay: files that replace editable ones of the starter, or are new
+    bounds.py            BOUNDS = {name: write}, where write(public, inputs, answers, artefacts)
+                         makes artefacts from the answers (an oracle) or from nothing (a constant)
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from mlrcbench.competition import Competition
+from mlrcbench.errors import CardError, nearest
+from mlrcbench.files import walk
+
+Kind = Literal["baseline", "reference", "ladder", "trivial", "cheat", "bound"]
+Writer = Callable[[Path, Path, Path, Path], None]
+
+LADDER = "ladder.toml"
+BOUNDS = "bounds.py"
+_KEYS = ("label", "kind", "published", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One thing to measure.
+
+    Attributes:
+        name: Of its folder, or of its writer.
+        label: For tables and plots.
+        kind: What it is for.
+        published: Its rank in the literature, 1 the weakest; None where there is none.
+        source: Who says so.
+        files: The overlay, path -> text; empty for the starter as it is.
+        write: Writes artefacts instead of running code; None for an overlay.
+        code: Text of the module that `write` is from.
+    """
+
+    name: str
+    label: str
+    kind: Kind
+    published: float | None = None
+    source: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    write: Writer | None = None
+    code: str = ""
+
+
+def read_methods(competition: Competition, folder: Path | None = None) -> list[Method]:
+    """The baseline, the reference, and what a folder of methods holds, in its order.
+
+    Raises:
+        CardError: `ladder.toml` is wrong, or names what is not there, or leaves something out.
+    """
+    entries = _read_ladder(folder / LADDER) if folder else {}
+    writers = _read_bounds(folder / BOUNDS) if folder else {}
+    code = (folder / BOUNDS).read_text("utf-8") if folder and writers else ""
+    overlays = (
+        {path.name for path in folder.iterdir() if path.is_dir()} - {"__pycache__"} if folder else set()
+    )
+    unnamed = sorted((overlays | set(writers)) - set(entries))
+    if unnamed:
+        raise CardError(f"{folder}/{LADDER} says nothing about {', '.join(unnamed)}; give each a table")
+    methods = []
+    for name in ("baseline", "reference"):
+        entry = entries.pop(name, {"label": name})
+        methods.append(_method(name, {**entry, "kind": name}, files=competition.overlay(name)))
+    for name, entry in entries.items():
+        if name not in writers and name not in overlays:
+            raise CardError(
+                f"{folder}/{LADDER} has [{name}], but there is no folder and no bound of that name"
+            )
+        if name in writers:
+            methods.append(_method(name, entry, write=writers[name], code=code))
+        elif folder is not None:
+            methods.append(_method(name, entry, files=_overlay(folder / name)))
+    return methods
+
+
+def _method(name: str, entry: Mapping[str, Any], **parts: Any) -> Method:
+    unknown = sorted(set(entry) - set(_KEYS))
+    if unknown:
+        raise CardError(
+            f"{LADDER} [{name}]: the entry {unknown[0]!r} is unknown. {nearest(unknown[0], _KEYS)}"
+        )
+    kind = entry.get("kind", "")
+    if kind not in get_args(Kind):
+        raise CardError(f"{LADDER} [{name}]: kind is {kind!r}. {nearest(kind, get_args(Kind))}")
+    published = entry.get("published")
+    if kind == "ladder" and published is None:
+        raise CardError(f"{LADDER} [{name}]: a ladder's step needs `published`, its rank in the literature")
+    return Method(name, str(entry.get("label", name)), kind, published, str(entry.get("source", "")), **parts)
+
+
+def _read_ladder(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CardError(f"{path}: {error}") from error
+
+
+def _read_bounds(path: Path) -> dict[str, Writer]:
+    if not path.exists():
+        return {}
+    spec = importlib.util.spec_from_file_location(f"mlrcbench_bounds_{path.parent.parent.name}", path)
+    if spec is None or spec.loader is None:
+        raise CardError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    bounds: dict[str, Writer] = module.BOUNDS
+    return bounds
+
+
+def _overlay(folder: Path) -> dict[str, str]:
+    paths = [entry.path for entry in walk(folder) if entry.is_file and "__pycache__" not in entry.path]
+    return {path: (folder / path).read_text("utf-8") for path in paths}

@@ -1,0 +1,196 @@
+"""What measurements say: means, spreads, paired differences, the order of a ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlrcbench.calibration.measure import Measurement
+from mlrcbench.calibration.methods import Method
+from mlrcbench.card import Card
+from mlrcbench.score import SPLITS, Split
+
+_MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """By how much the reference is better than the baseline, instance by instance.
+
+    Attributes:
+        mean: In the metric's unit; positive where the reference is better.
+        spread: Standard deviation over instances.
+        error: Standard error of the mean.
+        smallest: Of the instance where it is smallest.
+        wins: On how many instances the reference is better.
+        count: Of how many.
+    """
+
+    mean: float
+    spread: float
+    error: float
+    smallest: float
+    wins: int
+    count: int
+
+
+def values(measurements: Iterable[Measurement], method: str, split: Split) -> list[float]:
+    """Scores of a method's first runs, by instance; failures are left out."""
+    chosen = [one for one in measurements if (one.method, one.split, one.repeat) == (method, split, 0)]
+    return [one.value for one in sorted(chosen, key=lambda one: one.instance) if one.value is not None]
+
+
+def paired_difference(measurements: Sequence[Measurement], card: Card, split: Split) -> Difference:
+    """Reference against baseline on the same instances."""
+    sign = 1.0 if card.metric.direction == "maximize" else -1.0
+    pairs = zip(
+        values(measurements, "reference", split), values(measurements, "baseline", split), strict=True
+    )
+    gaps = np.array([sign * (reference - baseline) for reference, baseline in pairs])
+    spread = float(gaps.std(ddof=1)) if len(gaps) > 1 else 0.0
+    return Difference(
+        mean=float(gaps.mean()),
+        spread=spread,
+        error=spread / len(gaps) ** 0.5,
+        smallest=float(gaps.min()),
+        wins=int((gaps > 0).sum()),
+        count=len(gaps),
+    )
+
+
+def spearman(left: Sequence[float], right: Sequence[float]) -> float:
+    """Spearman's rank correlation: Pearson's of the ranks, ties at their mean rank.
+
+    Args:
+        left: Numbers, one per method.
+        right: Likewise, at least two, not all equal.
+    """
+    return float(np.corrcoef(_ranks(left), _ranks(right))[0, 1])
+
+
+def ladder_correlation(
+    measurements: Sequence[Measurement], methods: Sequence[Method], card: Card, split: Split
+) -> float | None:
+    """Between published ranks and mean scores here; None for fewer than three steps."""
+    steps = [method for method in methods if method.published is not None]
+    means = [values(measurements, method.name, split) for method in steps]
+    if len(steps) < 3 or not all(means):
+        return None
+    sign = 1.0 if card.metric.direction == "maximize" else -1.0
+    return spearman([method.published or 0.0 for method in steps], [sign * float(np.mean(m)) for m in means])
+
+
+def tables(measurements: Sequence[Measurement], methods: Sequence[Method], card: Card) -> str:
+    """Everything as Markdown: anchors, methods, noise and costs."""
+    parts = [
+        "### By instance\n\n" + _by_instance(measurements),
+        "### By method\n\n" + _by_method(measurements, methods, card),
+        "### Reference against baseline\n\n" + "\n".join(_differences(measurements, methods, card)),
+        "### Costs\n\n" + _costs(measurements, methods),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _by_instance(measurements: Sequence[Measurement]) -> str:
+    lines = [
+        "| instance | dev baseline | dev reference | test baseline | test reference |",
+        "|---|---|---|---|---|",
+    ]
+    found = {(one.instance, one.split, one.method): one.value for one in measurements if one.repeat == 0}
+    for number in sorted({one.instance for one in measurements}):
+        cells = [
+            _number(found.get((number, split, name)))
+            for split in SPLITS
+            for name in ("baseline", "reference")
+        ]
+        lines.append(f"| {number} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _by_method(measurements: Sequence[Measurement], methods: Sequence[Method], card: Card) -> str:
+    lines = [
+        "| method | kind | published rank | instances | dev: mean ± sd (range) | test: mean ± sd (range) |",
+        "|---|---|---|---|---|---|",
+    ]
+    largest = card.metric.direction == "maximize"
+    rows = sorted(methods, key=lambda method: _mean(measurements, method), reverse=not largest)
+    for method in rows:
+        found = [values(measurements, method.name, split) for split in SPLITS]
+        rank = "" if method.published is None else f"{method.published:g}"
+        cells = [_spread(each) for each in found]
+        lines.append(f"| {method.label} | {method.kind} | {rank} | {len(found[-1])} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _differences(measurements: Sequence[Measurement], methods: Sequence[Method], card: Card) -> list[str]:
+    lines = []
+    for split in SPLITS:
+        gap = paired_difference(measurements, card, split)
+        times = f"{gap.mean / gap.error:.0f} standard errors" if gap.error else "no spread"
+        noise = _noise(measurements, split)
+        lines.append(
+            f"- {split}: better by {gap.mean:.4g} on average, sd {gap.spread:.3g}, "
+            f"smallest {gap.smallest:.4g}, on {gap.wins} of {gap.count} instances. "
+            f"The mean is {times} from 0. {noise}"
+        )
+        correlation = ladder_correlation(measurements, methods, card, split)
+        if correlation is not None:
+            lines.append(f"- {split}: Spearman correlation with the published order: {correlation:.2f}.")
+    return lines
+
+
+def _noise(measurements: Sequence[Measurement], split: Split) -> str:
+    """How much the same code on the same instance varies."""
+    runs: dict[tuple[str, int], list[float]] = {}
+    for one in measurements:
+        if one.split == split and one.value is not None:
+            runs.setdefault((one.method, one.instance), []).append(one.value)
+    repeated = [found for found in runs.values() if len(found) > 1]
+    if not repeated:
+        return "No code was run twice."
+    noise = float(np.mean([np.std(found, ddof=1) for found in repeated]))
+    if noise == 0.0:
+        return f"The same code gave the same digits ({len(repeated)} pairs of runs)."
+    return f"Repeating the same code has a standard deviation of {noise:.3g}."
+
+
+def _costs(measurements: Sequence[Measurement], methods: Sequence[Method]) -> str:
+    lines = ["| CPU seconds | mean | range | largest memory, MiB |", "|---|---|---|---|"]
+    builds = {one.instance: one.build_cpu_seconds for one in measurements}
+    lines.append(_cost("build, both splits", list(builds.values()), ""))
+    for method in methods:
+        if method.write is None:
+            mine = [one for one in measurements if one.method == method.name]
+            memory = max((one.peak_memory_bytes for one in mine), default=0) // _MEBIBYTE
+            lines.append(_cost(method.label, [one.cpu_seconds for one in mine], str(memory)))
+    return "\n".join(lines)
+
+
+def _cost(label: str, seconds: Sequence[float], memory: str) -> str:
+    if not seconds:
+        return f"| {label} | - | - | - |"
+    return f"| {label} | {np.mean(seconds):.1f} | {min(seconds):.1f} to {max(seconds):.1f} | {memory} |"
+
+
+def _mean(measurements: Sequence[Measurement], method: Method) -> float:
+    found = [value for split in SPLITS for value in values(measurements, method.name, split)]
+    return float(np.mean(found)) if found else 0.0
+
+
+def _spread(found: Sequence[float]) -> str:
+    if not found:
+        return "no score"
+    deviation = float(np.std(found, ddof=1)) if len(found) > 1 else 0.0
+    return f"{np.mean(found):.4g} ± {deviation:.2g} ({min(found):.4g} to {max(found):.4g})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _ranks(numbers: Sequence[float]) -> np.ndarray:
+    """Ranks from 0; equal numbers share the mean of theirs."""
+    array = np.asarray(numbers, dtype=float)
+    return np.array([((array < one).sum() + (array <= one).sum() - 1) / 2 for one in array])
