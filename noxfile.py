@@ -48,8 +48,9 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Unit and property tests."""
     install(session, "dev")
+    # A file's tests stay together: attackers without a sandbox touch what the next ones watch.
     apart = ("tests/contract", "tests/test_docs.py", "tests/test_examples.py")
-    session.run("pytest", "-n", "2", "tests", *(f"--ignore={path}" for path in apart), *session.posargs)
+    session.run("pytest", "-n", "2", "--dist", "loadfile", "tests", *(f"--ignore={path}" for path in apart), *session.posargs)
 
 
 @nox.session

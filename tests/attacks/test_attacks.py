@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,6 +21,17 @@ def available() -> tuple[str, ...]:
     """Safe sandboxes that work here, the strongest first."""
     report = isolation_report()
     return tuple(kind for kind in SAFE if _works(report[kind]))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _attacked_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Secret and instances that no other test uses: whoever watches them must see attackers only.
+
+    For the same reason the tests of this file must run one after the other, in one worker.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLRCBENCH_HOME", str(tmp_path_factory.mktemp("attacks") / "home"))
+        yield
 
 
 def _works(entry: object) -> bool:

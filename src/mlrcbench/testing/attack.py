@@ -80,3 +80,9 @@ class Verdict:
             "residual": self.residual,
             "ran": self.ran,
         }
+
+
+def brief(error: Exception) -> str:
+    """An error in one line: its first, and its last, which for a traceback says what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ... ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))[:600]

@@ -21,7 +21,7 @@ from types import ModuleType
 from mlrcbench.competition import Competition
 from mlrcbench.errors import RegistryError, SandboxError, ScoringError, nearest
 from mlrcbench.registry import get_competition
-from mlrcbench.testing.attack import Attack, Outcome, Verdict
+from mlrcbench.testing.attack import Attack, Outcome, Verdict, brief
 from mlrcbench.testing.groups import (
     exhausting,
     file_actions,
@@ -160,7 +160,7 @@ def _run(scene: Scene, group: ModuleType, chosen: Sequence[Attack]) -> Iterator[
             done.add(outcome.attack)
             yield outcome
     except (SandboxError, ScoringError) as error:
-        words = f"the environment failed: {error}".splitlines()[0][:300]
+        words = f"the environment failed: {brief(error)}"
         for attack in able:
             if attack not in done:
                 yield Outcome(attack, True, words)

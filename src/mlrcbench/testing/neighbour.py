@@ -10,6 +10,7 @@ from typing import Self
 from mlrcbench.actions import Run, WriteFile
 from mlrcbench.env import ResearchEnv
 from mlrcbench.errors import MlrcbenchError
+from mlrcbench.testing.attack import brief
 from mlrcbench.testing.scene import PLENTY
 
 _PAUSE_SECONDS = 1.5
@@ -79,7 +80,7 @@ class Neighbour:
         try:
             found = self.result()
         except MlrcbenchError as error:
-            self.trouble = f"it failed: {error}".splitlines()[0][:300]
+            self.trouble = f"it failed: {brief(error)}"
             return
         self.count += 1
         if found != self.first:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlrcbench.actions import Evaluate, WriteFile
 from mlrcbench.errors import SandboxError, ScoringError
-from mlrcbench.testing.attack import Attack, Outcome
+from mlrcbench.testing.attack import Attack, Outcome, brief
 from mlrcbench.testing.groups.forging import MEMORY_BYTES, peak, reset_peak
 from mlrcbench.testing.scene import Scene
 
@@ -94,7 +94,7 @@ def _one(scene: Scene, attack: Attack) -> Outcome:
         text = _carry_out(scene, name, seconds, evaluated=evaluated)
         trouble = ""
     except (SandboxError, ScoringError) as error:
-        text, trouble = "", f"the sandbox failed: {error}".splitlines()[0][:300]
+        text, trouble = "", f"the sandbox failed: {brief(error)}"
     took, grown = time.monotonic() - started, peak() - before
     claims = [word for word in text.split('"') if word.startswith("claim:")]
     over = f"it took {took:.1f} s of {seconds:g} s" if took > seconds + _OVERSHOOT else ""
@@ -147,7 +147,7 @@ def _afterwards(scene: Scene) -> str:
         files = scene.workspace / "main.py"
         return "" if files.parent.is_dir() else "the workspace is gone"
     except (SandboxError, ScoringError) as error:
-        return f"the environment cannot be used any more: {error}".splitlines()[0]
+        return f"the environment cannot be used any more: {brief(error)}"
 
 
 def _left(marker: str) -> str:

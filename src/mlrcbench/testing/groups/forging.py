@@ -9,7 +9,7 @@ from pathlib import Path
 from mlrcbench.errors import SandboxError, ScoringError
 from mlrcbench.metrics import better
 from mlrcbench.score import Score
-from mlrcbench.testing.attack import Attack, Outcome
+from mlrcbench.testing.attack import Attack, Outcome, brief
 from mlrcbench.testing.scene import Scene
 
 MEMORY_BYTES = 64 << 20
@@ -61,7 +61,7 @@ def run(scene: Scene, chosen: Sequence[Attack]) -> Iterator[Outcome]:
             score = scene.score()
             trouble = ""
         except (SandboxError, ScoringError) as error:
-            trouble = f"the evaluator failed: {error}".splitlines()[0][:300]
+            trouble = f"the evaluator failed: {brief(error)}"
         seconds, grown = time.monotonic() - started, peak() - before
         trouble = trouble or _trouble(scene, score, honest, seconds, grown)
         if marker.exists():

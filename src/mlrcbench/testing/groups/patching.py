@@ -9,7 +9,7 @@ from typing import Any
 from mlrcbench.actions import Evaluate, Submit
 from mlrcbench.errors import SandboxError, ScoringError
 from mlrcbench.score import Score
-from mlrcbench.testing.attack import Attack, Outcome
+from mlrcbench.testing.attack import Attack, Outcome, brief
 from mlrcbench.testing.groups.forging import MEMORY_BYTES, improved, peak, reset_peak
 from mlrcbench.testing.scene import Scene
 from mlrcbench.workspace import STATEMENT
@@ -48,7 +48,7 @@ def run(scene: Scene, chosen: Sequence[Attack]) -> Iterator[Outcome]:
             scene.env.step(Submit())
             trouble = ""
         except (SandboxError, ScoringError) as error:
-            text, score, trouble = "", honest, f"the evaluator failed: {error}".splitlines()[0][:300]
+            text, score, trouble = "", honest, f"the evaluator failed: {brief(error)}"
         if (scene.outside / told["marker"]).exists():
             (scene.outside / told["marker"]).rmdir()
             trouble = "its code ran outside of the sandbox"
