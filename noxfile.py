@@ -50,7 +50,8 @@ def tests(session: nox.Session) -> None:
     install(session, "dev")
     # A file's tests stay together: attackers without a sandbox touch what the next ones watch.
     apart = ("tests/contract", "tests/test_docs.py", "tests/test_examples.py")
-    session.run("pytest", "-n", "2", "--dist", "loadfile", "tests", *(f"--ignore={path}" for path in apart), *session.posargs)
+    ignored = [f"--ignore={path}" for path in apart]
+    session.run("pytest", "-n", "2", "--dist", "loadfile", "tests", *ignored, *session.posargs)
 
 
 @nox.session
