@@ -1,16 +1,18 @@
 """Sessions: `nox` runs every check, `nox -s demo` plays an episode, `nox -l` lists them.
 
-Each session has an environment of its own, made by pip. PyTorch is always its CPU build,
-pinned; the CUDA build, several gigabytes, is never installed.
+Environments are made by pip; those of the checks that run the library are one and the same.
+PyTorch is always its CPU build, pinned; the CUDA build, several gigabytes, is never installed.
 """
 
+import os
 import pathlib
 
 import nox
 
 TORCH = "torch==2.13.0+cpu"
+DEVELOP = pathlib.Path(".nox/develop/bin").absolute()
 
-nox.needs_version = ">=2024.10.9"
+nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests", "contract", "examples", "docs", "build"]
@@ -20,6 +22,18 @@ def install(session: nox.Session, *extras: str) -> None:
     """Install mlrcbench, with extras, beside the CPU build of PyTorch."""
     package = f".[{','.join(extras)}]" if extras else "."
     session.install("--no-compile", TORCH, "-e", package)
+
+
+def check(session: nox.Session, program: str, *arguments: str) -> None:
+    """Run a program of the environment that `develop` made."""
+    path = f"{DEVELOP}{os.pathsep}{os.environ['PATH']}"
+    session.run(str(DEVELOP / program), *arguments, external=True, env={"PATH": path})
+
+
+@nox.session
+def develop(session: nox.Session) -> None:
+    """The environment of all checks that run the library."""
+    install(session, "dev")
 
 
 @nox.session
@@ -37,42 +51,37 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
 
 
-@nox.session
+@nox.session(venv_backend="none", requires=["develop"])
 def types(session: nox.Session) -> None:
     """Types, strictly."""
-    install(session, "dev")
-    session.run("mypy")
+    check(session, "mypy")
 
 
-@nox.session
+@nox.session(venv_backend="none", requires=["develop"])
 def tests(session: nox.Session) -> None:
     """Unit and property tests."""
-    install(session, "dev")
     # A file's tests stay together: attackers without a sandbox touch what the next ones watch.
     apart = ("tests/contract", "tests/test_docs.py", "tests/test_examples.py")
     ignored = [f"--ignore={path}" for path in apart]
-    session.run("pytest", "-n", "2", "--dist", "loadfile", "tests", *ignored, *session.posargs)
+    check(session, "pytest", "-n", "2", "--dist", "loadfile", "tests", *ignored, *session.posargs)
 
 
-@nox.session
+@nox.session(venv_backend="none", requires=["develop"])
 def contract(session: nox.Session) -> None:
     """What every competition and every sandbox promises."""
-    install(session, "dev")
-    session.run("pytest", "-n", "2", "tests/contract", *session.posargs)
+    check(session, "pytest", "-n", "2", "tests/contract", *session.posargs)
 
 
-@nox.session
+@nox.session(venv_backend="none", requires=["develop"])
 def examples(session: nox.Session) -> None:
     """Each example runs."""
-    install(session, "dev")
-    session.run("pytest", "tests/test_examples.py", *session.posargs)
+    check(session, "pytest", "tests/test_examples.py", *session.posargs)
 
 
-@nox.session
+@nox.session(venv_backend="none", requires=["develop"])
 def docs(session: nox.Session) -> None:
     """The code in the documentation runs, and its links lead somewhere."""
-    install(session, "dev")
-    session.run("pytest", "tests/test_docs.py", *session.posargs)
+    check(session, "pytest", "tests/test_docs.py", *session.posargs)
 
 
 @nox.session
