@@ -19,7 +19,7 @@ LAYERS = (
     ("__init__",),
     ("score", "artefacts", "budget", "table", "progress"),
     ("card", "actions", "observation"),
-    ("metrics", "spaces", "sandbox", "files", "workspace", "reward"),
+    ("metrics", "aggregates", "paper", "spaces", "sandbox", "files", "workspace", "reward"),
     ("child", "competition"),
     ("evaluation", "registry", "record"),
     ("episode", "env"),

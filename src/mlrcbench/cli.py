@@ -25,6 +25,7 @@ from mlrcbench.agents.scripted import NAMES, make_agent
 from mlrcbench.calibration import draw_ladder, measure, paired_difference, read_methods, tables
 from mlrcbench.card import Card
 from mlrcbench.errors import ActionError, MlrcbenchError
+from mlrcbench.paper import paper_table
 from mlrcbench.progress import Progress
 from mlrcbench.sandbox import KINDS, isolation_report
 from mlrcbench.score import SPLITS
@@ -249,6 +250,12 @@ def _calibrate(options: argparse.Namespace) -> int:
     return 0 if all(gap.wins == gap.count for gap in gaps) else 1
 
 
+def _report(_: argparse.Namespace) -> int:
+    """The paper's table."""
+    print(paper_table())
+    return 0
+
+
 def _doctor(_: argparse.Namespace) -> int:
     """What this machine offers; status 1 if agent code cannot be confined on it."""
     home = mlrcbench.home()
@@ -312,6 +319,8 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("directory", type=Path, help="a record")
     _add_common_options(score)
     _add_author_commands(add)
+    report = add("report", _report, "Show results.")
+    report.add_argument("--paper", action="store_true", required=True, help="those of MLRC-Bench's paper")
     add("doctor", _doctor, "Say what works on this machine, and what is missing.")
     return parser
 
