@@ -174,7 +174,7 @@ def test_the_papers_human_gains_follow_from_its_anchors() -> None:
 
 
 def test_a_single_competition_decides_the_papers_order_but_not_the_robust_one() -> None:
-    """One -94.7 puts an agent last that closes most of backdoor-trigger's gap; by the middle half it is not."""
+    """One -94.7 puts an agent last that closes the most of backdoor-trigger; the middle half does not."""
     paper = read_paper()
     by_mean = sorted(paper.improvements, key=paper.mean)
     by_robust = sorted(paper.improvements, key=paper.robust_mean)

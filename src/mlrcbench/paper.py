@@ -71,9 +71,5 @@ def paper_table() -> str:
         means = [paper.mean(agent), paper.robust_mean(agent)]
         rows.append([agent, *(f"{100 * value:.1f}" for value in (*values, *means))])
     gains = [paper.human_gains[name] for name in names]
-    human = [
-        "human's gain over the baseline",
-        *(f"{100 * gain:.1f}" for gain in (*gains, np.mean(gains))),
-        "",
-    ]
-    return table(header, [*rows, human])
+    shown = [f"{100 * gain:.1f}" for gain in (*gains, float(np.mean(gains)))]
+    return table(header, [*rows, ["human's gain over the baseline", *shown, ""]])
