@@ -25,8 +25,8 @@ LAYERS = (
     ("episode", "env"),
     ("agents", "verify"),
     ("calibration",),
-    ("testing",),
-    ("cli",),
+    ("testing", "runs"),
+    ("cli_run", "cli"),
 )
 ORDER = {name: position for position, name in enumerate(name for layer in LAYERS for name in layer)}
 

@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from mlrcbench.env import ResearchEnv, make, make_vec
     from mlrcbench.errors import (
         ActionError,
+        AgentError,
         CardError,
         DataError,
         MlrcbenchError,
         RecordError,
         RegistryError,
+        RunError,
         SandboxError,
         ScoringError,
         SubmissionError,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     )
     from mlrcbench.record import Record, read_record
     from mlrcbench.registry import get_competition, list_competitions
+    from mlrcbench.runs import Result, leaderboard, read_results, run
     from mlrcbench.score import Score
     from mlrcbench.verify import replay, rescore
 
@@ -53,11 +56,13 @@ _HOMES = {
     "env": ("ResearchEnv", "make", "make_vec"),
     "errors": (
         "ActionError",
+        "AgentError",
         "CardError",
         "DataError",
         "MlrcbenchError",
         "RecordError",
         "RegistryError",
+        "RunError",
         "SandboxError",
         "ScoringError",
         "SubmissionError",
@@ -65,6 +70,7 @@ _HOMES = {
     ),
     "record": ("Record", "read_record"),
     "registry": ("get_competition", "list_competitions"),
+    "runs": ("Result", "leaderboard", "read_results", "run"),
     "score": ("Score",),
     "verify": ("replay", "rescore"),
 }
@@ -74,6 +80,7 @@ __all__ = [
     "Action",
     "ActionError",
     "Agent",
+    "AgentError",
     "Budget",
     "Card",
     "CardError",
@@ -88,7 +95,9 @@ __all__ = [
     "RecordError",
     "RegistryError",
     "ResearchEnv",
+    "Result",
     "Run",
+    "RunError",
     "SandboxError",
     "Score",
     "ScoringError",
@@ -98,13 +107,16 @@ __all__ = [
     "WriteFile",
     "get_competition",
     "home",
+    "leaderboard",
     "list_competitions",
     "make",
     "make_vec",
     "play",
     "read_record",
+    "read_results",
     "replay",
     "rescore",
+    "run",
 ]
 
 

@@ -16,17 +16,15 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import mlrcbench
-from mlrcbench.actions import name_of, parse
-from mlrcbench.agents import Step, play
-from mlrcbench.agents.scripted import NAMES, make_agent
 from mlrcbench.calibration import draw_ladder, measure, paired_difference, read_methods, tables
 from mlrcbench.card import Card
-from mlrcbench.errors import ActionError, MlrcbenchError
+from mlrcbench.cli_run import RUN_HELP, add_run_options, run_command
+from mlrcbench.errors import MlrcbenchError, RunError
 from mlrcbench.paper import paper_table
 from mlrcbench.progress import Progress
+from mlrcbench.runs import leaderboard_table, read_results
 from mlrcbench.sandbox import KINDS, isolation_report
 from mlrcbench.score import SPLITS
 from mlrcbench.table import table
@@ -97,92 +95,6 @@ def _prepare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run(options: argparse.Namespace) -> int:
-    competition = mlrcbench.get_competition(options.id)
-    with Progress(f"preparing {options.id}, instance {options.instance}", quiet=options.quiet) as progress:
-        competition.instance(options.instance, options.tier, secret=options.secret, on_progress=progress.say)
-    with mlrcbench.make(
-        options.id,
-        tier=options.tier,
-        sandbox=options.sandbox,
-        instances=[options.instance],
-        secret=options.secret,
-        records=options.records,
-    ) as env:
-        watch = _Watch(quiet=options.quiet)
-        last = play(
-            env,
-            make_agent(options.agent, competition),
-            seed=options.seed,
-            on_action=watch.before,
-            on_step=watch.after,
-        )
-        print(_summary(options, competition.card, last, watch, env.record))
-    return 0
-
-
-class _Watch:
-    """Shows an episode as it goes: a progress line for each step, then what came of it."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self.quiet = quiet
-        self.started = time.monotonic()
-        self.dev: dict[str, Any] | None = None
-        self._line: Progress | None = None
-
-    def before(self, number: int, action: Any) -> None:
-        """A step begins."""
-        self._line = Progress(f"step {number}: {_title(action)}", quiet=self.quiet)
-        self._line.__enter__()
-
-    def after(self, step: Step) -> None:
-        """A step has ended."""
-        if self._line is not None:
-            self._line.__exit__(None, None, None)
-        first = step.observation["text"].splitlines()[0][:150]
-        if "score" in step.info:
-            self.dev = step.info["score"]
-        if not self.quiet:
-            print(f"step {step.number}: {_title(step.action)}: {first}", flush=True)
-
-
-def _title(action: Any) -> str:
-    try:
-        parsed = parse(action)
-    except ActionError:
-        return "no action"
-    return f"{name_of(parsed)} {getattr(parsed, 'path', getattr(parsed, 'command', ''))}".strip()
-
-
-def _summary(options: argparse.Namespace, card: Card, last: Step, watch: _Watch, record: Path | None) -> str:
-    """The final table."""
-    test = last.info["test_score"]
-    anchors = card.tier(options.tier).anchors["test"]
-    rows = [
-        ["competition", f"{card.id} ({options.tier}, instance {options.instance})"],
-        ["agent", options.agent],
-        ["dev", _figure(watch.dev, card)],
-        ["test", _figure(test, card)],
-        ["baseline, test", f"{anchors.baseline.value:.4g}"],
-        [f"{anchors.target_kind}, test", f"{anchors.target.value:.4g}"],
-        ["return", f"{last.reward:+.3f}"],
-        ["steps", str(last.number)],
-        ["seconds", f"{time.monotonic() - watch.started:.1f}"],
-        ["record", str(record)],
-    ]
-    return "\n" + table(["", ""], rows)
-
-
-def _figure(score: dict[str, Any] | None, card: Card) -> str:
-    if score is None:
-        return "not evaluated"
-    if score["value"] is None:
-        return f"{score['outcome']}: {score['reason']}"
-    gain = 100 * score["improvement"]
-    unit = "" if card.metric.unit == "1" else f" {card.metric.unit}"
-    return f"{score['value']:.4g}{unit}, {gain:+.1f} % of the way to the target"
-
-
 def _replay(options: argparse.Namespace) -> int:
     with Progress(f"replaying {options.directory}", quiet=options.quiet):
         found = replay(
@@ -250,9 +162,13 @@ def _calibrate(options: argparse.Namespace) -> int:
     return 0 if all(gap.wins == gap.count for gap in gaps) else 1
 
 
-def _report(_: argparse.Namespace) -> int:
-    """The paper's table."""
-    print(paper_table())
+def _report(options: argparse.Namespace) -> int:
+    """The leaderboard of runs, the paper's table, or both."""
+    results = [result for directory in options.run for result in read_results(directory)]
+    if not results and not options.paper:
+        raise RunError("there is nothing to report: name the directory of a run, or --paper")
+    parts = [leaderboard_table(results)] if results else []
+    print("\n\n".join([*parts, paper_table()] if options.paper else parts))
     return 0
 
 
@@ -303,13 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     prepare = add("prepare", _prepare, "Build instances ahead of time.")
     _add_instance_options(prepare)
     prepare.add_argument("--instances", type=int, default=1, help="how many, from 0 (default 1)")
-    run = add("run", _run, "Play an episode by a scripted agent.")
-    _add_instance_options(run)
-    run.add_argument("--agent", choices=NAMES, default="reference", help="who plays (default: reference)")
-    run.add_argument("--instance", type=int, default=0, help="seed of the instance (default 0)")
-    run.add_argument("--seed", type=int, default=0, help="seed of the reset (default 0)")
-    run.add_argument("--sandbox", choices=KINDS, default="auto", help="(default: auto)")
-    run.add_argument("--records", type=Path, help="folder for the record")
+    _add_common_options(add_run_options(add("run", run_command, RUN_HELP)))
     again = add("replay", _replay, "Play a record's actions again and compare.")
     again.add_argument("directory", type=Path, help="a record")
     again.add_argument("--sandbox", choices=KINDS, help="(default: the recorded one)")
@@ -320,7 +230,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_common_options(score)
     _add_author_commands(add)
     report = add("report", _report, "Show results.")
-    report.add_argument("--paper", action="store_true", required=True, help="those of MLRC-Bench's paper")
+    report.add_argument("run", type=Path, nargs="*", help="directories of runs")
+    report.add_argument("--paper", action="store_true", help="also those of MLRC-Bench's paper")
     add("doctor", _doctor, "Say what works on this machine, and what is missing.")
     return parser
 

@@ -46,6 +46,14 @@ class ScoringError(MlrcbenchError):
     """The trusted scorer failed on artefacts that it should have judged. A library's bug."""
 
 
+class AgentError(MlrcbenchError):
+    """An agent's program failed: it ended, was too slow, or broke the protocol."""
+
+
+class RunError(MlrcbenchError):
+    """A run cannot be started, or its directory is none."""
+
+
 class RecordError(MlrcbenchError):
     """A record directory cannot be read, replayed or scored again."""
 

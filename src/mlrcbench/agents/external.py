@@ -1,0 +1,137 @@
+"""An agent that is any program, in any language: JSON lines on standard input and output.
+
+For each step the program reads one line, `{"observation": {...}, "info": {...}}`, and writes one,
+an action's JSON form. `observation["text"]` is what an agent reads. The program is started at the
+first step and ended with the episode. It runs as the user that started it, outside of the
+sandbox: it is the agent, not the agent's code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from mlrcbench.actions import MAX_JSON_CHARS
+from mlrcbench.errors import AgentError
+
+_END_SECONDS = 5.0
+
+
+class ExternalAgent:
+    """Talks to a program.
+
+    Args:
+        command: The program and its arguments; a string is split as a shell would, and not run by one.
+        seconds: For one answer.
+    """
+
+    def __init__(self, command: str | Sequence[str], *, seconds: float = 600.0) -> None:
+        self.command = shlex.split(command) if isinstance(command, str) else list(command)
+        self.seconds = seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._rest = b""
+
+    def act(self, observation: dict[str, Any], info: dict[str, Any]) -> str:
+        """Send the observation, wait for the program's line.
+
+        Raises:
+            AgentError: It cannot be started, has ended, is too slow or too long-winded.
+        """
+        process = self._process or self._start()
+        line = json.dumps({"observation": observation, "info": info}, default=_plain).encode() + b"\n"
+        try:
+            assert process.stdin is not None
+            process.stdin.write(line)
+            process.stdin.flush()
+        except OSError:
+            raise self._ended() from None
+        return self._read_line(process).decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """End the program and all that it started in its session."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            _kill(process)
+
+    def kill(self) -> None:
+        """End it at once; for use from another thread."""
+        if self._process is not None:
+            _kill(self._process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        try:
+            self._process = subprocess.Popen(
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            )
+        except OSError as error:
+            raise AgentError(f"the agent {self.command} cannot be started: {error}") from None
+        return self._process
+
+    def _read_line(self, process: subprocess.Popen[bytes]) -> bytes:
+        """The next line, within the time and the length that an action may have."""
+        assert process.stdout is not None
+        deadline = time.monotonic() + self.seconds
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while b"\n" not in self._rest:
+                if len(self._rest) > MAX_JSON_CHARS:
+                    raise AgentError(f"the agent's line is longer than {MAX_JSON_CHARS:,} bytes")
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise AgentError(f"the agent did not answer within {self.seconds:g} s")
+                chunk = os.read(process.stdout.fileno(), 1 << 16)
+                if not chunk:
+                    raise self._ended()
+                self._rest += chunk
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
+
+    def _ended(self) -> AgentError:
+        assert self._process is not None
+        try:
+            status: int | None = self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            status = None
+        how = "closed its output" if status is None else f"ended with status {status}"
+        return AgentError(f"the agent {self.command} {how} before the episode was over")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a program and whatever it started in its session."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers and arrays as JSON has them."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,83 @@
+"""Agents that are programs: what they are told, and how each of their failures is named."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import mlrcbench
+from mlrcbench.agents import play
+from mlrcbench.agents.external import ExternalAgent
+from mlrcbench.errors import AgentError
+
+HONEST = """
+    import json, sys
+    for number, line in enumerate(sys.stdin):
+        told = json.loads(line)
+        assert "text" in told["observation"]
+        actions = [{"action": "run", "command": "echo hello"}, {"action": "evaluate"}, {"action": "submit"}]
+        print(json.dumps(actions[number]), flush=True)
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """Where a test writes its agent."""
+    return tmp_path / "agent.py"
+
+
+def start(program: Path, text: str, seconds: float = 20.0) -> ExternalAgent:
+    """An agent that runs a Python text."""
+    program.write_text(textwrap.dedent(text))
+    return ExternalAgent([sys.executable, str(program)], seconds=seconds)
+
+
+def test_a_program_plays_an_episode(env: mlrcbench.ResearchEnv, program: Path) -> None:
+    """It reads observations, writes actions, and its process ends with it."""
+    with start(program, HONEST) as agent:
+        last = play(env, agent, seed=0)
+        process = agent._process
+        assert process is not None
+    assert (last.number, last.terminated) == (3, True)
+    assert process.returncode == 0
+
+
+def test_nonsense_is_answered_like_any_agents(env: mlrcbench.ResearchEnv, program: Path) -> None:
+    """A line that is no action costs a step and is explained; the episode goes on."""
+    text = """
+        import json, sys
+        line = sys.stdin.readline()
+        print("not JSON at all", flush=True)
+        told = json.loads(sys.stdin.readline())
+        assert told["info"]["error"], told
+        print('{"action": "submit"}', flush=True)
+    """
+    with start(program, text) as agent:
+        assert play(env, agent, seed=0).number == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "words"),
+    [
+        ("raise SystemExit(7)", 20.0, "ended with status 7"),
+        ("import sys\nsys.stdin.readline()", 20.0, "ended with status 0"),
+        ("import time\ntime.sleep(60)", 0.3, "did not answer within"),
+        ("import sys\nwhile True: sys.stdout.write('x' * 65536)", 60.0, "longer than"),
+    ],
+)
+def test_a_program_that_breaks_the_protocol_is_named(
+    env: mlrcbench.ResearchEnv, program: Path, text: str, seconds: float, words: str
+) -> None:
+    """As the agent's failure, and nothing of it is left."""
+    with pytest.raises(AgentError, match=words), start(program, text, seconds) as agent:
+        play(env, agent, seed=0)
+    assert agent._process is None
+
+
+def test_a_program_that_is_none_is_named() -> None:
+    """With the command that was tried."""
+    with pytest.raises(AgentError, match="no-such-program"):
+        ExternalAgent("no-such-program --now").act({}, {})
