@@ -25,7 +25,7 @@ LAYERS = (
     ("episode", "env"),
     ("agents", "verify"),
     ("calibration",),
-    ("testing", "runs"),
+    ("testing", "runs", "report"),
     ("cli_run", "cli"),
 )
 ORDER = {name: position for position, name in enumerate(name for layer in LAYERS for name in layer)}

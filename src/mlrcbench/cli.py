@@ -24,6 +24,7 @@ from mlrcbench.cli_run import RUN_HELP, add_run_options, run_command
 from mlrcbench.errors import MlrcbenchError, RunError
 from mlrcbench.paper import paper_table
 from mlrcbench.progress import Progress
+from mlrcbench.report import summarise, to_csv, to_json, to_markdown, write_html
 from mlrcbench.runs import leaderboard_table, read_results
 from mlrcbench.sandbox import KINDS, isolation_report
 from mlrcbench.score import SPLITS
@@ -163,12 +164,22 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    """The leaderboard of runs, the paper's table, or both."""
-    results = [result for directory in options.run for result in read_results(directory)]
-    if not results and not options.paper:
+    """The leaderboard of runs on the terminal, or whatever files are asked for."""
+    if options.paper:
+        print(paper_table())
+    elif not options.run:
         raise RunError("there is nothing to report: name the directory of a run, or --paper")
-    parts = [leaderboard_table(results)] if results else []
-    print("\n\n".join([*parts, paper_table()] if options.paper else parts))
+    if not options.run:
+        return 0
+    results = [result for directory in options.run for result in read_results(directory)]
+    print(leaderboard_table(results))
+    found = summarise(results, options.title or ", ".join(directory.name for directory in options.run))
+    for path, write in ((options.markdown, to_markdown), (options.csv, to_csv), (options.json, to_json)):
+        if path:
+            path.write_text(write(found), "utf-8")
+    if options.html:
+        with Progress(f"writing {options.html}", quiet=options.quiet):
+            write_html(found, options.html)
     return 0
 
 
@@ -231,7 +242,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_author_commands(add)
     report = add("report", _report, "Show results.")
     report.add_argument("run", type=Path, nargs="*", help="directories of runs")
-    report.add_argument("--paper", action="store_true", help="also those of MLRC-Bench's paper")
+    report.add_argument("--paper", action="store_true", help="also the results of MLRC-Bench's paper")
+    report.add_argument(
+        "--html", type=Path, help="write one page that holds everything, to open in a browser"
+    )
+    report.add_argument("--markdown", type=Path, help="write the tables as Markdown")
+    report.add_argument("--csv", type=Path, help="write one line per episode")
+    report.add_argument("--json", type=Path, help="write all figures as JSON")
+    report.add_argument("--title", help="of the page (default: the directories' names)")
+    report.add_argument("--quiet", action="store_true", help="no progress lines")
     add("doctor", _doctor, "Say what works on this machine, and what is missing.")
     return parser
 

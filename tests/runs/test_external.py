@@ -77,6 +77,15 @@ def test_a_program_that_breaks_the_protocol_is_named(
     assert agent._process is None
 
 
+def test_a_program_that_does_not_read_is_named(program: Path) -> None:
+    """A pipe that is full does not hold up the episode for ever."""
+    with (
+        pytest.raises(AgentError, match="did not read"),
+        start(program, "import time\ntime.sleep(60)", 0.5) as agent,
+    ):
+        agent.act({"text": "x" * 1_000_000}, {})
+
+
 def test_a_program_that_is_none_is_named() -> None:
     """With the command that was tried."""
     with pytest.raises(AgentError, match="no-such-program"):

@@ -50,13 +50,9 @@ class ExternalAgent:
         """
         process = self._process or self._start()
         line = json.dumps({"observation": observation, "info": info}, default=_plain).encode() + b"\n"
-        try:
-            assert process.stdin is not None
-            process.stdin.write(line)
-            process.stdin.flush()
-        except OSError:
-            raise self._ended() from None
-        return self._read_line(process).decode("utf-8", "replace")
+        deadline = time.monotonic() + self.seconds
+        self._send(process, line, deadline)
+        return self._read_line(process, deadline).decode("utf-8", "replace")
 
     def close(self) -> None:
         """End the program and all that it started in its session."""
@@ -66,12 +62,9 @@ class ExternalAgent:
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            _kill(process)
+        _kill(process)
 
     def kill(self) -> None:
         """End it at once; for use from another thread."""
@@ -89,16 +82,33 @@ class ExternalAgent:
     def _start(self) -> subprocess.Popen[bytes]:
         try:
             self._process = subprocess.Popen(
-                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+                self.command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
             )
         except OSError as error:
             raise AgentError(f"the agent {self.command} cannot be started: {error}") from None
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
         return self._process
 
-    def _read_line(self, process: subprocess.Popen[bytes]) -> bytes:
+    def _send(self, process: subprocess.Popen[bytes], line: bytes, deadline: float) -> None:
+        """All of a line, to a program that may not read it."""
+        assert process.stdin is not None
+        left = memoryview(line)
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdin, selectors.EVENT_WRITE)
+            while left:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise AgentError(f"the agent did not read its observation within {self.seconds:g} s")
+                try:
+                    left = left[os.write(process.stdin.fileno(), left) :]
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    raise self._ended() from None
+
+    def _read_line(self, process: subprocess.Popen[bytes], deadline: float) -> bytes:
         """The next line, within the time and the length that an action may have."""
         assert process.stdout is not None
-        deadline = time.monotonic() + self.seconds
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._rest:

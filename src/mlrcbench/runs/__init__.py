@@ -19,6 +19,6 @@ reported, never scored; a failure of the agent is what it is, and stays in the s
 
 from mlrcbench.runs.local import run
 from mlrcbench.runs.plan import Assignment, Plan
-from mlrcbench.runs.results import Result, leaderboard, leaderboard_table, read_results
+from mlrcbench.runs.results import Result, Row, leaderboard, leaderboard_table, read_results
 
-__all__ = ["Assignment", "Plan", "Result", "leaderboard", "leaderboard_table", "read_results", "run"]
+__all__ = ["Assignment", "Plan", "Result", "Row", "leaderboard", "leaderboard_table", "read_results", "run"]

@@ -28,8 +28,8 @@ class Result:
             (sandbox, scorer or data; never scored).
         reason: Why it failed; empty if it was played.
         folder: Where its record and log lie.
-        test: The final score, as in `info["test_score"]`; None if it was not played.
-        dev: The scores of its evaluations, in order.
+        test: The final score, as `Score.to_json` has it; None if there was none.
+        dev: The scores of its evaluations, in order, likewise.
         steps: How many it took.
         seconds: Wall time, building its instance included.
         record: Path of its record below the folder.

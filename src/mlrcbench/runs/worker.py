@@ -15,12 +15,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mlrcbench.agents import Step, play
+from mlrcbench.agents import play
 from mlrcbench.agents.external import ExternalAgent
 from mlrcbench.agents.scripted import make_agent
 from mlrcbench.competition import Competition
 from mlrcbench.env import ResearchEnv
 from mlrcbench.errors import AgentError, MlrcbenchError
+from mlrcbench.record import read_record
 from mlrcbench.registry import get_competition
 from mlrcbench.runs.plan import EXTERNAL
 from mlrcbench.runs.results import RESULT
@@ -47,29 +48,29 @@ def _play(request: dict[str, Any], folder: Path, program: ExternalAgent | None) 
     """The episode's outcome: "played", "agent failed" or "infrastructure failed"."""
     assignment = request["assignment"]
     competition = get_competition(assignment["competition"])
-    dev: list[dict[str, Any]] = []
-
-    def watch(step: Step) -> None:
-        if "score" in step.info:
-            dev.append(step.info["score"])
-
-    env = None
+    env, outcome, reason = None, "played", ""
     try:
         with _open(request, competition, folder) as env, program or contextlib.nullcontext():
-            last = play(
-                env,
-                program or make_agent(assignment["agent"], competition),
-                seed=assignment["trial"],
-                options={"instance": assignment["instance"]},
-                on_step=watch,
-            )
-        outcome = {"outcome": "played", "reason": "", "test": last.info["test_score"], "steps": last.number}
+            agent = program or make_agent(assignment["agent"], competition)
+            play(env, agent, seed=assignment["trial"], options={"instance": assignment["instance"]})
     except AgentError as error:
-        outcome = {"outcome": "agent failed", "reason": str(error), "test": None, "steps": 0}
+        outcome, reason = "agent failed", str(error)
     except MlrcbenchError as error:
-        outcome = {"outcome": "infrastructure failed", "reason": str(error), "test": None, "steps": 0}
-    record = env.record if env is not None else None
-    return {**outcome, "dev": dev, "record": str(record.relative_to(folder)) if record else None}
+        outcome, reason = "infrastructure failed", str(error)
+    told = {"outcome": outcome, "reason": reason}
+    return {**told, **_read(folder, env.record)} if env is not None and env.record is not None else told
+
+
+def _read(folder: Path, path: Path) -> dict[str, Any]:
+    """Scores and steps, as the record has them."""
+    record = read_record(path)
+    scores = [(entry["split"], entry["score"]) for entry in record.evaluations]
+    return {
+        "dev": [score for split, score in scores if split == "dev"],
+        "test": next((score for split, score in scores if split == "test"), None),
+        "steps": len(record.steps),
+        "record": str(path.relative_to(folder)),
+    }
 
 
 def _open(request: dict[str, Any], competition: Competition, folder: Path) -> ResearchEnv:

@@ -1,0 +1,194 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const PAGE = 100;
+
+  /** An element with text; texts are never taken for markup. */
+  function make(tag, text, attributes = {}) {
+    const element = document.createElement(tag);
+    if (text !== null && text !== undefined) element.textContent = text;
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    return element;
+  }
+
+  const percent = (value) => (value === null || value === undefined ? "–" : (100 * value).toFixed(1));
+  const number = (value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(5)).toString());
+  const failures = (found) => Object.entries(found).map(([name, count]) => `${count} ${name}`).join(", ") || "none";
+
+  /** Blue above the baseline, orange below; the number stays readable on both. */
+  function shade(value) {
+    if (value === undefined || value === null) return "";
+    const strength = Math.min(1, Math.abs(value)) * 0.55;
+    return value >= 0 ? `rgba(0, 114, 178, ${strength})` : `rgba(213, 94, 0, ${strength})`;
+  }
+
+  /** A table whose columns can be sorted. columns: {title, value(row), show(row), shade}. */
+  function sortable(table, columns, rows, fill) {
+    const head = make("tr");
+    const cells = columns.map((column, place) => {
+      const cell = make("th", null, { scope: "col" });
+      const button = make("button", column.title, { type: "button" });
+      button.addEventListener("click", () => sort(place));
+      cell.append(button);
+      head.append(cell);
+      return cell;
+    });
+    const body = make("tbody");
+    table.replaceChildren(make("thead"), body);
+    table.tHead.append(head);
+    let up = false;
+    let last = -1;
+
+    function sort(place) {
+      up = place === last ? !up : typeof columns[place].value(rows[0] ?? {}) === "string";
+      last = place;
+      const key = columns[place].value;
+      rows.sort((one, two) => {
+        const [a, b] = [key(one) ?? -Infinity, key(two) ?? -Infinity];
+        const order = typeof a === "string" ? a.localeCompare(b) : a - b;
+        return up ? order : -order;
+      });
+      cells.forEach((cell) => cell.removeAttribute("aria-sort"));
+      cells[place].setAttribute("aria-sort", up ? "ascending" : "descending");
+      fill(body);
+    }
+    fill(body);
+  }
+
+  function row(columns, entry) {
+    const line = make("tr");
+    for (const column of columns) {
+      const cell = make("td");
+      cell.append(column.show(entry));
+      if (column.shade) cell.style.background = shade(column.value(entry));
+      line.append(cell);
+    }
+    return line;
+  }
+
+  function plain(id, columns, rows) {
+    sortable(document.getElementById(id), columns, rows, (body) =>
+      body.replaceChildren(...rows.map((entry) => row(columns, entry))));
+  }
+
+  const column = (title, value, show = (entry) => number(value(entry)), extra = {}) => ({ title, value, show, ...extra });
+  const named = (key, title = key) => column(title, (entry) => entry[key], (entry) => entry[key]);
+  const means = data.competitions.map((name) =>
+    column(name, (entry) => entry.means[name], (entry) => percent(entry.means[name])));
+  plain("leaderboard", [
+    named("agent"),
+    ...means,
+    column("mean", (entry) => entry.mean, (entry) => percent(entry.mean)),
+    column("interquartile mean (95 %)", (entry) => entry.robust[0],
+      (entry) => `${percent(entry.robust[0])} (${percent(entry.robust[1])} to ${percent(entry.robust[2])})`),
+    column("success", (entry) => entry.success, (entry) => `${(100 * entry.success).toFixed(0)} %`),
+    column("seconds per episode", (entry) => entry.seconds),
+    column("failures", (entry) => failures(entry.failures), (entry) => failures(entry.failures)),
+  ], [...data.rows]);
+
+  const best = Object.entries(data.best).map(([agent, found]) => ({ agent, found }));
+  plain("heat", [
+    named("agent"),
+    ...data.competitions.map((name) =>
+      column(name, (entry) => entry.found[name], (entry) => percent(entry.found[name]), { shade: true })),
+  ], best);
+
+  const kinds = [...new Set(data.episodes.map((entry) => entry.outcome))].sort();
+  const outcomes = data.rows.map(({ agent }) => {
+    const mine = data.episodes.filter((entry) => entry.agent === agent);
+    return { agent, counts: Object.fromEntries(kinds.map((kind) => [kind, mine.filter((one) => one.outcome === kind).length])) };
+  });
+  plain("outcomes", [
+    named("agent"),
+    ...kinds.map((kind) => column(kind, (entry) => entry.counts[kind], (entry) => String(entry.counts[kind]))),
+  ], outcomes);
+
+  // Episodes: filtered, shown a hundred at a time, each unpacked when it is opened.
+  data.episodes.forEach((entry, place) => { entry.place = place; });
+  const columns = [
+    column("episode", (entry) => entry.name, (entry) => {
+      const button = make("button", entry.name, { type: "button", class: "name", "aria-expanded": "false" });
+      button.addEventListener("click", () => toggle(button, entry));
+      return button;
+    }),
+    named("outcome"),
+    column("score", (entry) => entry.value),
+    column("improvement", (entry) => entry.improvement, (entry) => percent(entry.improvement), { shade: true }),
+    column("evaluations", (entry) => entry.evaluations),
+    column("steps", (entry) => entry.steps),
+    column("seconds", (entry) => entry.seconds),
+  ];
+  const all = [...data.episodes];
+  const filter = document.getElementById("filter");
+  const more = document.getElementById("more");
+  let most = PAGE;
+  let body = null;
+
+  function fill(target) {
+    body = target;
+    const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const found = all.filter((entry) => {
+      const text = `${entry.name} ${entry.agent} ${entry.competition} ${entry.outcome}`.toLowerCase();
+      return words.every((word) => text.includes(word));
+    });
+    body.replaceChildren(...found.slice(0, most).map((entry) => row(columns, entry)));
+    document.getElementById("shown").textContent = `${Math.min(most, found.length)} of ${found.length} shown`;
+    more.hidden = found.length <= most;
+  }
+  sortable(document.getElementById("episodes"), columns, all, fill);
+  filter.addEventListener("input", () => { most = PAGE; fill(body); });
+  more.addEventListener("click", () => { most += PAGE; fill(body); });
+
+  async function unpack(text) {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return JSON.parse(await new Response(stream).text());
+  }
+
+  async function toggle(button, entry) {
+    const line = button.closest("tr");
+    const open = line.classList.toggle("open");
+    button.setAttribute("aria-expanded", String(open));
+    if (!open) {
+      line.nextElementSibling.remove();
+      return;
+    }
+    const detail = make("tr");
+    const cell = make("td", "…", { class: "detail", colspan: columns.length });
+    detail.append(cell);
+    line.after(detail);
+    cell.replaceChildren(...describe(await unpack(data.packed[entry.place])));
+  }
+
+  function describe(episode) {
+    const parts = [];
+    if (episode.reason) parts.push(make("p", episode.reason, { class: "bad" }));
+    if (episode.trouble) parts.push(make("p", episode.trouble, { class: "bad" }));
+    if (episode.integrity) parts.push(make("p", episode.integrity));
+    if (episode.missing?.length) parts.push(fold("What its isolation does not cover", episode.missing.join("\n")));
+    if (episode.replay) parts.push(make("pre", episode.replay));
+    for (const score of episode.evaluations) {
+      const words = score.outcome === "scored"
+        ? `${number(score.value)}, ${percent(score.improvement)} % of the way`
+        : `${score.outcome}: ${score.reason}`;
+      parts.push(make("p", `${score.split}, after step ${score.after_step}: ${words}; ${number(score.wall_seconds)} s, ` +
+        `${number(score.cpu_seconds)} CPU s, ${score.memory_mb} MiB, ${score.logical_lines} logical lines`));
+    }
+    if (episode.changes) parts.push(fold("What it changed in the starter", episode.changes));
+    for (const step of episode.steps) {
+      const title = `Step ${step.number}${step.error ? " (error)" : ""}: ${step.action.slice(0, 100)}`;
+      const block = fold(title, step.body);
+      if (step.action.length > 100) block.insertBefore(make("pre", step.action), block.lastChild);
+      parts.push(block);
+    }
+    if (episode.left_out) parts.push(make("p", `${episode.left_out} further steps are in the record.`));
+    if (episode.ending) parts.push(make("p", `Ending: ${episode.ending}`));
+    return parts;
+  }
+
+  function fold(title, text) {
+    const block = make("details");
+    block.append(make("summary", title), make("pre", text));
+    return block;
+  }
+})();

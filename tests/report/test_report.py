@@ -1,0 +1,172 @@
+"""Reports: their figures are the records', and hostile text stays text."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import dataclasses
+import gzip
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mlrcbench
+from mlrcbench.cli import main
+from mlrcbench.errors import RunError
+from mlrcbench.report import summarise, to_csv, to_json, to_markdown
+from mlrcbench.report.episode import describe_episode
+from mlrcbench.report.plots import draw_all, pareto_front
+from mlrcbench.runs import Assignment, Result
+from tests.report.conftest import HOSTILE
+
+
+class Elements(HTMLParser):
+    """The page as a browser's parser takes it apart."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Collect names."""
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        """Collect what stands in scripts."""
+        if self.tags and self.tags[-1] == "script" and data.strip():
+            self.scripts.append(data)
+
+
+def embedded(page: Path) -> dict[str, Any]:
+    """The page's data."""
+    data: dict[str, Any] = json.loads(Elements(page.read_text()).scripts[0])
+    return data
+
+
+def test_figures_are_those_of_the_records(results: list[Result], page: Path) -> None:
+    """Recomputed from the records alone, without anything of the report's."""
+    anchors = mlrcbench.get_competition("_template").card.tier("mini").anchors["test"]
+    gains: dict[str, list[float]] = {}
+    for one in results:
+        record = mlrcbench.read_record(one.folder / str(one.record))
+        (value,) = [e["score"]["value"] for e in record.evaluations if e["split"] == "test"]
+        gain = (value - anchors.baseline.value) / (anchors.target.value - anchors.baseline.value)
+        gains.setdefault(one.assignment.agent, []).append(gain)
+    data = embedded(page)
+    assert len(data["episodes"]) == 6
+    for row in data["rows"]:
+        assert row["mean"] == pytest.approx(sum(gains[row["agent"]]) / 2)
+        assert data["best"][row["agent"]]["_template"] == pytest.approx(max(gains[row["agent"]]))
+    found = json.loads(to_json(summarise(results)))
+    assert [row["mean"] for row in found["leaderboard"]] == [row["mean"] for row in data["rows"]]
+    lines = list(csv.DictReader(io.StringIO(to_csv(summarise(results)))))
+    printed = [float(line["improvement"]) for line in lines if line["agent"] == "reference"]
+    assert printed == pytest.approx(gains["reference"])
+
+
+def test_hostile_text_is_never_markup(page: Path) -> None:
+    """What an agent wrote adds no element, and stands in the data as it was."""
+    found = Elements(page.read_text())
+    assert found.tags.count("script") == 2
+    assert "img" not in found.tags
+    assert "b" not in found.tags
+    episodes = [json.loads(gzip.decompress(base64.b64decode(text))) for text in embedded(page)["packed"]]
+    bodies = [step["body"] for episode in episodes for step in episode["steps"]]
+    assert any(HOSTILE in body for body in bodies)
+    assert "default-src 'none'" in page.read_text()
+
+
+def test_an_episode_is_told_in_full(results: list[Result]) -> None:
+    """Steps, changes, scores, isolation and how to replay it."""
+    (one, _) = [one for one in results if one.assignment.agent == "reference"]
+    told = describe_episode(one)
+    assert told["steps"][0]["action"].startswith('{"action": "write_file"')
+    assert "+++ method.py" in told["changes"]
+    assert [score["split"] for score in told["evaluations"]] == ["dev", "test"]
+    assert "confined" in told["integrity"]
+    words = told["replay"].split()
+    assert main(words[1:]) == 0
+
+
+def test_long_texts_are_cut_and_say_so(results: list[Result]) -> None:
+    """An episode's part of the page has a bound."""
+    record = results[0].folder / str(results[0].record) / "record.jsonl"
+    lines = record.read_text().splitlines()
+    step = json.loads(next(line for line in lines if '"kind": "step"' in line))
+    step["body"] = "x" * 1_000_000
+    copy = results[0].folder / "long"
+    copy.mkdir()
+    (copy / "record.jsonl").write_text("\n".join([lines[0], *[json.dumps(step)] * 300, ""]))
+    told = describe_episode(dataclasses.replace(results[0], record="long"))
+    assert (len(told["steps"]), told["left_out"]) == (200, 100)
+    assert "characters left out" in told["steps"][0]["body"]
+    assert len(json.dumps(told)) < 2_000_000
+
+
+def test_what_is_missing_is_said(tmp_path: Path, results: list[Result]) -> None:
+    """An episode without a record, and a report without episodes."""
+    bare = Result(Assignment("a", "_template", 0, 0), "infrastructure failed", "no sandbox", tmp_path)
+    assert describe_episode(bare)["trouble"] == "no record was begun"
+    assert "cannot be read" in describe_episode(dataclasses.replace(bare, record="gone"))["trouble"]
+    report = summarise([*results, bare])
+    assert "a" not in report.best
+    assert report.episodes[-1]["improvement"] is None
+    assert "infrastructure failed" in to_csv(report)
+    with pytest.raises(RunError, match="no finished episode"):
+        summarise([])
+
+
+def test_curves_are_relative_to_the_baseline(tmp_path: Path) -> None:
+    """Twice the seconds and half more lines; later evaluations of shorter trials go on."""
+
+    def result(agent: str, trial: int, *scores: tuple[float, float, int]) -> Result:
+        dev = [
+            {"improvement": gain, "wall_seconds": seconds, "logical_lines": lines, "outcome": "scored"}
+            for gain, seconds, lines in scores
+        ]
+        return Result(Assignment(agent, "c", 0, trial), "played", "", tmp_path, dev[-1], dev, seconds=9.0)
+
+    found = [result("baseline", 0, (0.0, 2.0, 10)), result("a", 0, (0.1, 4.0, 15), (0.5, 6.0, 20))]
+    report = summarise([*found, result("a", 1, (0.3, 2.0, 10))])
+    curves = report.curves["a"]
+    assert curves["improvement"] == pytest.approx([0.2, 0.4])
+    assert curves["runtime"] == pytest.approx([0.5, 1.0])
+    assert curves["lines"] == pytest.approx([0.25, 0.5])
+    assert report.pass_at["a"] == [1.0, 1.0]
+    assert len(draw_all(report)) == 5
+
+
+def test_the_pareto_front_by_hand() -> None:
+    """Dearer and no better is not on it; equals are named once."""
+    assert pareto_front([(1, 0.1), (2, 0.3), (3, 0.2), (2, 0.2), (4, 0.3)]) == [(1, 0.1), (2, 0.3)]
+
+
+def test_tables_stay_tables(results: list[Result]) -> None:
+    """A name with a bar or a formula does no harm in Markdown or a spreadsheet."""
+    odd = [dataclasses.replace(one, assignment=Assignment("=a|b", "_template", 0, 0)) for one in results]
+    text = to_markdown(summarise(odd))
+    rows = [line for line in text.splitlines() if line.startswith("| =a")]
+    assert all(len(re.findall(r"(?<!\\)\|", row)) == row.count("|") - 1 for row in rows)
+    assert rows
+    assert "'=a|b" in to_csv(summarise(odd))
+
+
+def test_the_command_writes_every_form(
+    results: list[Result], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """HTML, Markdown, CSV and JSON, and a table on the terminal."""
+    run = results[0].folder.parents[1]
+    names = {kind: tmp_path / f"report.{kind}" for kind in ("html", "markdown", "csv", "json")}
+    words = [word for kind, path in names.items() for word in (f"--{kind}", str(path))]
+    assert main(["report", str(run), *words, "--quiet"]) == 0
+    assert "reference" in capsys.readouterr().out
+    assert all(path.stat().st_size > 300 for path in names.values())
+    assert main(["report"]) == 2
+    assert "--paper" in capsys.readouterr().err
