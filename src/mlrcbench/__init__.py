@@ -34,12 +34,15 @@ if TYPE_CHECKING:
         RegistryError,
         SandboxError,
         ScoringError,
+        SnapshotError,
         SubmissionError,
         WorkspaceError,
     )
     from mlrcbench.record import Record, read_record
     from mlrcbench.registry import get_competition, list_competitions
+    from mlrcbench.saved import load_snapshot
     from mlrcbench.score import Score
+    from mlrcbench.snapshot import Snapshot
     from mlrcbench.verify import replay, rescore
 
 __version__ = "0.1.0"
@@ -60,12 +63,15 @@ _HOMES = {
         "RegistryError",
         "SandboxError",
         "ScoringError",
+        "SnapshotError",
         "SubmissionError",
         "WorkspaceError",
     ),
     "record": ("Record", "read_record"),
     "registry": ("get_competition", "list_competitions"),
+    "saved": ("load_snapshot",),
     "score": ("Score",),
+    "snapshot": ("Snapshot",),
     "verify": ("replay", "rescore"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
@@ -92,6 +98,8 @@ __all__ = [
     "SandboxError",
     "Score",
     "ScoringError",
+    "Snapshot",
+    "SnapshotError",
     "SubmissionError",
     "Submit",
     "WorkspaceError",
@@ -99,6 +107,7 @@ __all__ = [
     "get_competition",
     "home",
     "list_competitions",
+    "load_snapshot",
     "make",
     "make_vec",
     "play",
