@@ -15,9 +15,10 @@ import numpy as np
 from mlrcbench import __version__
 from mlrcbench.competition import Competition, Instance
 from mlrcbench.errors import SnapshotError
+from mlrcbench.files import TreeLimits
 from mlrcbench.observation import Observation
 from mlrcbench.record import VERSION
-from mlrcbench.snapshot import State
+from mlrcbench.snapshot import Snapshot, State
 
 if TYPE_CHECKING:
     from mlrcbench.episode import Episode, Settings
@@ -134,41 +135,43 @@ def random_from(state: State) -> tuple[np.random.Generator, int]:
     return np.random.Generator(bits), told["seed"]
 
 
-def check_rules(state: State, settings: Settings) -> None:
-    """Refuse a snapshot that was taken under other rules.
+def fitting_instance(
+    snapshot: Snapshot, competition: Competition, settings: Settings, secret: str | None
+) -> Instance:
+    """The instance of a snapshot, if an environment can go on from it.
 
     Raises:
-        SnapshotError: Some differ; the text names the first.
+        SnapshotError: It is of another competition, instance or rules, or larger than allowed.
+        DataError: The instance cannot be built.
     """
-    for name, here in rules(settings).items():
-        if state.rules.get(name) != here:
-            raise SnapshotError(
-                f"the snapshot was taken with {name}={state.rules.get(name)!r}, "
-                f"this environment has {here!r}; make one with the snapshot's"
-            )
-
-
-def instance_for(state: State, competition: Competition, tier: str, secret: str | None) -> Instance:
-    """The instance of a snapshot, if it is the same here.
-
-    Raises:
-        SnapshotError: It is not, or the snapshot is of another competition, version or tier.
-        DataError: It cannot be built.
-    """
-    card = competition.card
-    there, here = (state.competition, state.version, state.tier), (card.id, card.version, tier)
+    state, card = snapshot.state, competition.card
+    there, here = (state.competition, state.version, state.tier), (card.id, card.version, settings.tier)
     if there != here:
         raise SnapshotError(
             f"the snapshot is of {there[0]}, version {there[1]}, tier {there[2]}; "
             f"this environment is of {here[0]}, version {here[1]}, tier {here[2]}"
         )
-    instance = competition.instance(state.instance, tier, secret=secret)
+    for name, value in rules(settings).items():
+        if state.rules.get(name) != value:
+            raise SnapshotError(
+                f"the snapshot was taken with {name}={state.rules.get(name)!r}, "
+                f"this environment has {value!r}; make one with the snapshot's"
+            )
+    tree, limits = snapshot.files.workspace, workspace_limits(competition, settings.tier)
+    if len(tree) > limits.entries or sum(node.size for node in tree.values()) > limits.total_bytes:
+        raise SnapshotError("the snapshot's workspace is larger than the competition allows")
+    instance = competition.instance(state.instance, settings.tier, secret=secret)
     if instance.digest != state.instance_digest:
         raise SnapshotError(
             f"instance {state.instance} of {card.id} is not the snapshot's here; it was built from another "
             "secret (pass the same secret= to make) or by another version of its generator"
         )
     return instance
+
+
+def workspace_limits(competition: Competition, tier: str) -> TreeLimits:
+    """Bounds on what an agent may pile up."""
+    return TreeLimits(total_bytes=competition.card.tier(tier).limits.workspace_mb << 20)
 
 
 def _random_state(random: np.random.Generator, seed: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from mlrcbench import actions, branching, spaces
 from mlrcbench.budget import Budget
 from mlrcbench.competition import Competition, Instance, home
 from mlrcbench.episode import Episode, Final, Result, Settings
-from mlrcbench.errors import FAILURES, ActionError, RegistryError, SnapshotError, WorkspaceError, nearest
+from mlrcbench.errors import FAILURES, ActionError, RegistryError, nearest
 from mlrcbench.files import remove_tree
 from mlrcbench.metrics import largest_improvement
 from mlrcbench.observation import Observation
@@ -77,7 +77,7 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         if render_mode not in (None, "ansi"):
             raise RegistryError(f"there is no render mode {render_mode!r}. Known: ansi.")
         self.tier = self.competition.card.tier(tier)
-        self.settings = Settings(sandbox, self.tier.budget.override(budget), final, reward, clip)
+        self.settings = Settings(tier, sandbox, self.tier.budget.override(budget), final, reward, clip)
         self.pool = tuple(range(instances)) if isinstance(instances, int) else tuple(instances)
         if not self.pool:
             raise RegistryError("the pool of instances is empty; instances=1 is the smallest")
@@ -218,20 +218,13 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
             SnapshotError: It does not fit this environment, or its files are gone.
             DataError: The instance cannot be built.
         """
-        instance = branching.instance_for(snapshot.state, self.competition, self.tier.name, self._secret)
-        branching.check_rules(snapshot.state, self.settings)
+        instance = branching.fitting_instance(snapshot, self.competition, self.settings, self._secret)
+        start = snapshot.bring(self._own_store())
         try:
-            start = snapshot.bring(self._own_store())
-            if self._episode is None or self._episode.instance != instance:
-                self._end_episode(branching.ENDING)
-                self._begin(instance, start.state.seed, start)
-            else:
-                recorder = Recorder(new_directory(self._records))
-                self._episode.go_back(start, recorder)
-                self.record = recorder.directory
-            self._require_episode().settle()
-        except (WorkspaceError, OSError) as error:
-            raise SnapshotError(f"the snapshot cannot be restored: {error}") from error
+            self._go_to(start, instance)
+        except Exception as error:
+            self._end_episode(f"failed: {error}")
+            raise
         return self._look(start)
 
     def fork(self, count: int = 1) -> list[ResearchEnv]:
@@ -312,11 +305,21 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         self._episode, self.record = episode, recorder.directory
         return episode
 
+    def _go_to(self, start: Snapshot, instance: Instance) -> None:
+        """Be in the episode of a snapshot that lies in the own store, its files laid out."""
+        if self._episode is None or self._episode.instance != instance:
+            self._end_episode(branching.ENDING)
+            self._begin(instance, start.state.seed, start)
+        else:
+            recorder = Recorder(new_directory(self._records))
+            self.record = recorder.directory
+            self._episode.go_back(start, recorder)
+        self._require_episode().settle()
+
     def _copy(self) -> ResearchEnv:
         """An environment like this one, with the same store and no episode yet."""
         child = copy.copy(self)
         child.action_space = copy.deepcopy(self.action_space)
-        child.observation_space = copy.deepcopy(self.observation_space)
         child._folder, child._episode = None, None
         child._own_store().join()
         return child

@@ -47,6 +47,7 @@ class Settings:
     """What a user chose for an episode.
 
     Attributes:
+        tier: "mini" or "full".
         sandbox: See `open_sandbox`.
         budget: What may be spent.
         final: Whether the best snapshot on dev or the last state is scored on test.
@@ -54,6 +55,7 @@ class Settings:
         clip: Likewise.
     """
 
+    tier: str
     sandbox: str
     budget: Budget
     final: Final
@@ -103,7 +105,7 @@ class Episode:
         self._tier = competition.card.tier(instance.tier)
         self._best: tuple[float, Workspace] | None = None
         self._pending: Snapshot | None = None
-        limits = TreeLimits(total_bytes=self._tier.limits.workspace_mb << 20)
+        limits = branching.workspace_limits(competition, instance.tier)
         self.workspace = Workspace(
             folder / "workspace",
             starter=competition.starter,

@@ -32,9 +32,11 @@ MAX_MANIFEST_BYTES = 256 << 20
 MAX_ENTRIES = 1_000_000
 MAX_DEPTH = 80
 MAX_LINE_BYTES = 64 << 20
+MAX_TOTAL_BYTES = 64 << 30
 _KEPT = re.compile(rf"{EVALUATIONS}/[0-9]{{3,9}}-(dev|test)")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FIRST_LINE = re.compile(rf"{MAGIC} ([0-9]{{1,9}}) ([0-9]{{1,12}}) ([0-9a-f]{{64}})\n".encode())
+_KEPT_ENTRIES = {"workspace": "folder", "artefacts": "folder", "output.txt": "file"}
 _OUTCOMES = ("scored", "invalid", "timeout", "memory")
 _LONGEST_TEXT = 10_000_000
 _MOST = 2**63 - 1
@@ -235,8 +237,14 @@ def _files(manifest: Mapping[str, Any]) -> Files:
     best = manifest["state"]["best"]
     if best is not None and "workspace" not in kept[best[1]]:
         raise ValueError("the best evaluation was not kept")
+    for tree in kept.values():
+        for path, node in tree.items():
+            if "/" not in path and _KEPT_ENTRIES.get(path) != node.kind:
+                raise ValueError(f"{path[:100]!r} is nothing that is kept of an evaluation")
     sizes = files.contents()
     trees = (files.workspace, outputs, *kept.values())
+    if sum(node.size for tree in trees for node in tree.values()) > MAX_TOTAL_BYTES:
+        raise ValueError(f"it unfolds to more than {MAX_TOTAL_BYTES:,} bytes")
     if any(
         node.kind == "file" and sizes[node.content] != node.size for tree in trees for node in tree.values()
     ) or any(sizes[digest] != size for digest, size in journal):

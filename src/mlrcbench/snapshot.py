@@ -155,21 +155,24 @@ class Snapshot:
         """This snapshot with its contents in a store.
 
         Raises:
-            SnapshotError: A content is gone or damaged.
-            WorkspaceError: The disk is full.
+            SnapshotError: A content is gone or damaged, or the disk is full.
         """
         if self.source is store:
             return self
         with store.lock:
             for digest, size in self.files.contents().items():
-                if digest not in store:
-                    with self.source.reader(digest) as descriptor:
-                        found, _ = store.put(descriptor, size)
-                    if found != digest:
-                        raise SnapshotError("a file of the snapshot is damaged; take or load it again")
+                if digest not in store and self._copy_to(store, digest, size) != digest:
+                    raise SnapshotError("a file of the snapshot is damaged; take or load it again")
             brought = dataclasses.replace(self, source=store)
             store.hold(brought)
         return brought
+
+    def _copy_to(self, store: Store, digest: str, size: int) -> str:
+        try:
+            with self.source.reader(digest) as descriptor:
+                return store.put(descriptor, size)[0]
+        except WorkspaceError as error:
+            raise explained(error) from error
 
     def read_journal(self) -> bytes:
         """The record's lines up to this step, without its header.
