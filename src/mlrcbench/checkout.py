@@ -32,7 +32,7 @@ from typing import NamedTuple
 from mlrcbench.errors import WorkspaceError
 from mlrcbench.files import TreeLimits, hash_file, remove_tree
 from mlrcbench.store import Store
-from mlrcbench.tree import MAX_FILE_BYTES, MAX_PATH_BYTES, Node, Tree
+from mlrcbench.tree import MAX_FILE_BYTES, MAX_PATH_BYTES, ROOT, Node, Tree
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -122,8 +122,11 @@ class Checkout:
         bounds = self._limits
         count = total = 0
         top = _open_folder(None, str(self.root), ".")
-        stack = [(top, "", _entries(top, ".", bounds.entries))] if top is not None else []
+        if top is None:
+            return
+        stack = [(top, "", _entries(top, ".", bounds.entries))]
         try:
+            yield top, ROOT, os.fstat(top)
             while stack:
                 folder, prefix, pending = stack[-1]
                 if not pending:
@@ -189,7 +192,7 @@ class Checkout:
     def _lay_out(self, tree: Tree, store: Store, views: Mapping[str, Path]) -> int:
         owner = self._owner()
         now, taken = self._now()
-        for path in reversed([path for path in now if path not in tree]):
+        for path in reversed([path for path in now if path != ROOT and path not in tree]):
             _remove(f"{self.root}/{path}", now[path])
         known: dict[int, _Known] = {}
         files = total = 0
@@ -231,7 +234,7 @@ class Checkout:
             remove_tree(self.root)
             self.root.mkdir(mode=0o755)
             _give(str(self.root), owner if owner != os.geteuid() else None)
-            return {}, _ENDLESS
+            return {ROOT: self.root.lstat()}, _ENDLESS
         for path, state in now.items():
             if stat.S_ISDIR(state.st_mode) and state.st_mode & 0o700 != 0o700:
                 os.chmod(f"{self.root}/{path}", 0o700)

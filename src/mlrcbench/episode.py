@@ -298,7 +298,7 @@ class Episode:
             root = self.recorder.directory / state.best[1] / "workspace"
             self._best = (state.best[0], self.workspace.at(root, {}))
         self.workspace.views.pop(OUTPUTS_VIEW, None)
-        if files.outputs:
+        if any(node.kind == "file" for node in files.outputs.values()):
             self.workspace.views[OUTPUTS_VIEW] = self._outputs.root
         self._outputs_bytes = sum(node.size for node in files.outputs.values())
         self._kept = dict(files.kept)

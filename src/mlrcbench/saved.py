@@ -25,7 +25,7 @@ from mlrcbench.errors import SnapshotError
 from mlrcbench.record import EVALUATIONS
 from mlrcbench.score import Score
 from mlrcbench.snapshot import FORMAT, MAGIC, Files, Snapshot, State
-from mlrcbench.tree import MAX_FILE_BYTES, MAX_PATH_BYTES, Node, Tree
+from mlrcbench.tree import MAX_FILE_BYTES, MAX_PATH_BYTES, ROOT, Node, Tree
 from mlrcbench.workspace import DATA, OUTPUTS
 
 MAX_MANIFEST_BYTES = 256 << 20
@@ -227,7 +227,7 @@ def _score(data: Any) -> Score:
 def _files(manifest: Mapping[str, Any]) -> Files:
     kept = {_text(name, _KEPT): _tree(rows) for name, rows in _dict(manifest["kept"]).items()}
     outputs = _tree(manifest["outputs"])
-    if any(node.kind != "file" or "/" in path for path, node in outputs.items()):
+    if any(path != ROOT and (node.kind != "file" or "/" in path) for path, node in outputs.items()):
         raise ValueError("outputs are plain files")
     journal = tuple(
         (_text(digest, _DIGEST), _whole(size, most=MAX_FILE_BYTES))
@@ -239,7 +239,7 @@ def _files(manifest: Mapping[str, Any]) -> Files:
         raise ValueError("the best evaluation was not kept")
     for tree in kept.values():
         for path, node in tree.items():
-            if "/" not in path and _KEPT_ENTRIES.get(path) != node.kind:
+            if "/" not in path and path != ROOT and _KEPT_ENTRIES.get(path) != node.kind:
                 raise ValueError(f"{path[:100]!r} is nothing that is kept of an evaluation")
     sizes = files.contents()
     trees = (files.workspace, outputs, *kept.values())
@@ -256,7 +256,7 @@ def _tree(rows: Any, views: tuple[str, ...] = ()) -> Tree:
     """A tree: relative paths, each below a folder that comes before it."""
     tree: dict[str, Node] = {}
     for path, kind, mode, mtime_ns, size, content in _list(rows):
-        parts = _text(path).split("/")
+        parts = ["root"] if path == ROOT else _text(path).split("/")
         parent = path.rpartition("/")[0]
         if (
             any(part in ("", ".", "..") or len(os.fsencode(part)) > 255 for part in parts)
@@ -281,6 +281,8 @@ def _tree(rows: Any, views: tuple[str, ...] = ()) -> Tree:
 
 
 def _is_node(path: str, node: Node, views: tuple[str, ...]) -> bool:
+    if path == ROOT and node.kind != "folder":
+        return False
     if node.kind == "file":
         return _DIGEST.fullmatch(node.content) is not None
     if node.size:

@@ -15,6 +15,7 @@ from mlrcbench.store import Store
 
 Kind = Literal["file", "folder", "link", "view"]
 
+ROOT = "."
 ARTEFACTS = "artefacts"
 MAX_FILE_BYTES = 1 << 30
 MAX_PATH_BYTES = 3_500
@@ -39,7 +40,7 @@ class Node(NamedTuple):
     content: str = ""
 
 
-# Relative path -> node; a folder comes before what is in it.
+# Relative path -> node; a folder comes before what is in it. `ROOT` is the folder itself.
 Tree = Mapping[str, Node]
 
 
@@ -56,7 +57,7 @@ def link_out(tree: Tree, store: Store, root: Path) -> None:
         for path, node in tree.items():
             goal = root / path
             if node.kind == "folder":
-                goal.mkdir()
+                goal.mkdir(exist_ok=path == ROOT)
             elif node.kind == "file":
                 store.link_out(node.content, node.mode, goal, copy=path.startswith(f"{ARTEFACTS}/"))
             elif node.kind == "link":
