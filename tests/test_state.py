@@ -62,7 +62,9 @@ def test_a_restored_episode_goes_on_as_the_original(played: ResearchEnv) -> None
     start = played.snapshot()
     drawn = played.np_random.integers(10**9)
     first = play(played, AFTER)
-    assert first[-1][-1]["test_score"]["improvement"] > 0.0, "the better one of before was scored, not the worse one of after"
+    assert first[-1][-1]["test_score"]["improvement"] > 0.0, (
+        "the better one of before was scored, not the worse one of after"
+    )
     for spoil in ([], [Run("chmod 777 *; rm -rf *")], [WriteFile("method.py", PERFECT), Evaluate()]):
         observation, info = played.restore(start)
         assert observation in played.observation_space
