@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import socket
@@ -97,6 +98,20 @@ def test_a_tree_comes_back_exactly(root: Path, store: Store, tmp_path: Path) -> 
     os.mkfifo(root / "pipe")
     checkout.lay_out(tree, store, {})
     assert look(root) == before
+
+
+def test_large_files_come_back(root: Path, store: Store) -> None:
+    """Each with its own content, named by its digest."""
+    contents = {f"big-{number}": os.urandom((2 << 20) + number) for number in range(2)}
+    for name, content in contents.items():
+        (root / name).write_bytes(content)
+    checkout = Checkout(root, LIMITS)
+    tree = checkout.capture(store, {})
+    for name, content in contents.items():
+        assert tree[name].content == hashlib.sha256(content).hexdigest()
+        (root / name).write_bytes(b"gone")
+    checkout.lay_out(tree, store, {})
+    assert {name: (root / name).read_bytes() for name in contents} == contents
 
 
 def test_views_are_links_by_name(root: Path, store: Store, tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ class Store:
                 writer = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
                 with os.fdopen(writer, "rb") as copy:
                     copied = copy_bytes(descriptor, writer, size)
+                    copy.seek(0)
                     digest = hashlib.file_digest(copy, "sha256").hexdigest()
                 with self.lock:
                     os.rename(scratch, self._path(digest))
