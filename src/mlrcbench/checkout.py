@@ -49,11 +49,11 @@ _TICK_NS = 20_000_000
 
 
 class _Known(NamedTuple):
-    """A file's inode as it was when its content was last known."""
+    """A file as it was when its content was last known."""
 
-    stamp: tuple[int, int, int]
-    digest: str
-    size: int
+    stamp: tuple[int, int, int, int]
+    path: str
+    node: Node
 
 
 class Checkout:
@@ -85,16 +85,28 @@ class Checkout:
         """
         tick = _tick()
         tree: dict[str, Node] = {}
-        known: dict[int, _Known] = {}
+        fresh: dict[int, _Known] = {}
         with store.lock:
-            for folder, path, state in self._walk():
-                node = self._node(store, folder, path, state, views)
-                if node is None:
-                    continue
-                tree[path] = node
-                if still and node.kind == "file" and _is_settled(state.st_ctime_ns, tick):
-                    known[state.st_ino] = _Known(_stamp(state), node.content, node.size)
-        self._known = known
+            old, stored = self._known, store.sizes
+            for folder, entries in self._walk():
+                for path, state in entries:
+                    known = old.get(state.st_ino)
+                    if (
+                        known is not None
+                        and known.path == path
+                        and known.stamp
+                        == (state.st_mode, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+                        and known.node.content in stored
+                    ):
+                        tree[path] = known.node
+                        fresh[state.st_ino] = known
+                        continue
+                    node = self._node(store, folder, path, state, views)
+                    if node is not None:
+                        tree[path] = node
+                        if node.kind == "file" and _is_settled(_stamp(state), tick):
+                            fresh[state.st_ino] = _Known(_stamp(state), path, node)
+        self._known = fresh if still else {}
         return tree
 
     def lay_out(self, tree: Tree, store: Store, views: Mapping[str, Path]) -> int:
@@ -117,39 +129,42 @@ class Checkout:
         except OSError as error:
             raise WorkspaceError(f"{self.root.name} cannot be restored: {error.strerror}") from error
 
-    def _walk(self) -> Iterator[tuple[int, str, os.stat_result]]:
-        """Every entry: its open folder, its path, its state. A folder comes before its content."""
-        bounds = self._limits
-        count = total = 0
-        top = _open_folder(None, str(self.root), ".")
+    def _walk(self) -> Iterator[tuple[int, list[tuple[str, os.stat_result]]]]:
+        """Each folder, open, with the paths and states of its entries; before those within it."""
+        top = _open_folder(None, str(self.root), ROOT)
         if top is None:
             return
-        stack = [(top, "", _entries(top, ".", bounds.entries))]
+        stack: list[tuple[int, list[str]]] = [(top, [])]
+        folder, prefix, count, total = top, "", 0, 0
         try:
-            yield top, ROOT, os.fstat(top)
-            while stack:
-                folder, prefix, pending = stack[-1]
-                if not pending:
-                    os.close(stack.pop()[0])
-                    continue
-                entry = pending.pop()
-                path = prefix + entry.name
-                try:
-                    state = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                count += 1
-                total += state.st_size if stat.S_ISREG(state.st_mode) else 0
-                _check_bounds(bounds, path, state, count, total)
-                yield folder, path, state
-                if stat.S_ISDIR(state.st_mode):
-                    if len(stack) > bounds.depth:
-                        raise WorkspaceError(f"folders nest deeper than {bounds.depth}; flatten them")
-                    inner = _open_folder(folder, entry.name, path)
+            yield top, [(ROOT, os.fstat(top))]
+            while True:
+                entries = _entries(folder, prefix, self._limits.entries - count)
+                count += len(entries)
+                total += sum(state.st_size for _, state in entries if stat.S_ISREG(state.st_mode))
+                if count > self._limits.entries or total > self._limits.total_bytes:
+                    raise WorkspaceError(
+                        f"there are more than {self._limits.entries:,} files or "
+                        f"{self._limits.total_bytes:,} bytes; remove what is not needed"
+                    )
+                yield folder, entries
+                stack[-1][1].extend(path for path, state in entries if stat.S_ISDIR(state.st_mode))
+                while stack:
+                    if not stack[-1][1]:
+                        os.close(stack.pop()[0])
+                        continue
+                    if len(stack) > self._limits.depth:
+                        raise WorkspaceError(f"folders nest deeper than {self._limits.depth}; flatten them")
+                    path = stack[-1][1].pop()
+                    inner = _open_folder(stack[-1][0], os.path.basename(path), path)
                     if inner is not None:
-                        stack.append((inner, f"{path}/", _entries(inner, path, bounds.entries)))
+                        stack.append((inner, []))
+                        folder, prefix = inner, f"{path}/"
+                        break
+                else:
+                    return
         finally:
-            for folder, _, _ in stack:
+            for folder, _ in stack:
                 os.close(folder)
 
     def _node(
@@ -174,8 +189,10 @@ class Checkout:
     def _content(self, store: Store, folder: int, path: str, state: os.stat_result) -> tuple[str, int] | None:
         """Digest and size of a file, read only if it is not known; None if it is gone by now."""
         known = self._known.get(state.st_ino)
-        if known is not None and known.stamp == _stamp(state) and known.digest in store:
-            return known.digest, known.size
+        if known is not None and known.stamp == _stamp(state) and known.node.content in store.sizes:
+            return known.node.content, known.node.size
+        if state.st_size > MAX_FILE_BYTES:
+            raise WorkspaceError(f"{path[:200]!r} has over {MAX_FILE_BYTES:,} bytes; split or remove it")
         try:
             descriptor = os.open(os.path.basename(path), _FILE, dir_fd=folder)
         except PermissionError:
@@ -204,7 +221,7 @@ class Checkout:
                     _write(goal, node, store, owner)
                     files, total = files + 1, total + node.size
                 state = os.lstat(goal)
-                known[state.st_ino] = _Known(_stamp(state), node.content, node.size)
+                known[state.st_ino] = _Known(_stamp(state), path, node)
             elif node.kind == "folder":
                 if state is None or not stat.S_ISDIR(state.st_mode):
                     _remove(goal, state)
@@ -228,7 +245,7 @@ class Checkout:
     def _now(self) -> tuple[dict[str, os.stat_result], int]:
         """What is there, every folder open to changes, and its size; out of bounds, it is removed."""
         try:
-            now = {path: state for _, path, state in self._walk()}
+            now = {path: state for _, entries in self._walk() for path, state in entries}
         except WorkspaceError:
             owner = self.root.lstat().st_uid
             remove_tree(self.root)
@@ -248,7 +265,7 @@ class Checkout:
             return False
         known = self._known.get(state.st_ino)
         if known is not None and known.stamp == _stamp(state):
-            digest = known.digest
+            digest = known.node.content
         else:
             try:
                 digest = hash_file(goal)
@@ -281,30 +298,29 @@ def _open_folder(parent: int | None, name: str, path: str) -> int | None:
         raise WorkspaceError(f"the folder {path[:200]!r} cannot be read: {error.strerror}") from error
 
 
-def _entries(folder: int, path: str, most: int) -> list[os.DirEntry[str]]:
-    """Entries of an open folder, the last name first; a few more than `most` at most."""
+def _entries(folder: int, prefix: str, most: int) -> list[tuple[str, os.stat_result]]:
+    """Paths and states of what an open folder holds; of more than `most` entries, one more."""
+    found: list[tuple[str, os.stat_result]] = []
     try:
         with os.scandir(folder) as listing:
-            found = list(itertools.islice(listing, most + 1))
+            for entry in itertools.islice(listing, most + 1):
+                path = prefix + entry.name
+                try:
+                    state = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if len(path) > MAX_PATH_BYTES // 4 and len(os.fsencode(path)) > MAX_PATH_BYTES:
+                    raise WorkspaceError(
+                        f"a path is longer than {MAX_PATH_BYTES:,} bytes; flatten the folders"
+                    )
+                found.append((path, state))
     except OSError as error:
-        raise WorkspaceError(f"the folder {path[:200]!r} cannot be listed: {error.strerror}") from error
-    return sorted(found, key=lambda entry: entry.name, reverse=True)
+        raise WorkspaceError(f"the folder {prefix[:200]!r} cannot be listed: {error.strerror}") from error
+    return found
 
 
-def _check_bounds(bounds: TreeLimits, path: str, state: os.stat_result, count: int, total: int) -> None:
-    if count > bounds.entries or total > bounds.total_bytes:
-        raise WorkspaceError(
-            f"there are more than {bounds.entries:,} files or {bounds.total_bytes:,} bytes; "
-            "remove what is not needed"
-        )
-    if stat.S_ISREG(state.st_mode) and state.st_size > MAX_FILE_BYTES:
-        raise WorkspaceError(f"{path[:200]!r} is larger than {MAX_FILE_BYTES:,} bytes; split or remove it")
-    if len(os.fsencode(path)) > MAX_PATH_BYTES:
-        raise WorkspaceError(f"a path is longer than {MAX_PATH_BYTES:,} bytes; flatten the folders")
-
-
-def _stamp(state: os.stat_result) -> tuple[int, int, int]:
-    return state.st_size, state.st_mtime_ns, state.st_ctime_ns
+def _stamp(state: os.stat_result) -> tuple[int, int, int, int]:
+    return state.st_mode, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 def _tick() -> int:
@@ -312,22 +328,22 @@ def _tick() -> int:
     return time.clock_gettime_ns(_COARSE_CLOCK) if _LINUX else time.time_ns() - _TICK_NS
 
 
-def _is_settled(changed_ns: int, tick: int) -> bool:
+def _is_settled(stamp: tuple[int, int, int, int], tick: int) -> bool:
     """Whether every change after `tick` will carry another stamp than this one.
 
     Stamps of whole milliseconds come from file systems with a coarser clock than the kernel's.
     """
-    return changed_ns < tick and changed_ns % 1_000_000 != 0
+    return stamp[3] < tick and stamp[3] % 1_000_000 != 0
 
 
 def _trusted(known: dict[int, _Known], *, wait: bool) -> dict[int, _Known]:
     """Those whose stamps are settled by now, or after a tick at most."""
-    newest = max((entry.stamp[2] for entry in known.values()), default=0)
+    newest = max((entry.stamp[3] for entry in known.values()), default=0)
     give_up = time.monotonic() + _MAX_TICK_SECONDS
     while wait and _tick() <= newest and time.monotonic() < give_up:
         time.sleep(0.0005)
     tick = _tick()
-    return {inode: entry for inode, entry in known.items() if _is_settled(entry.stamp[2], tick)}
+    return {inode: entry for inode, entry in known.items() if _is_settled(entry.stamp, tick)}
 
 
 def _remove(path: str, state: os.stat_result | None) -> None:

@@ -23,7 +23,7 @@ import stat
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -73,6 +73,11 @@ class Store:
     def total_bytes(self) -> int:
         """What it holds."""
         return self._total
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Digest -> size of everything that it holds."""
+        return self._sizes
 
     def __contains__(self, digest: str) -> bool:
         return digest in self._sizes
