@@ -30,11 +30,11 @@ FILES = {30: 4_000, 1_000: 2_000}
 BIG_BYTES = 50_000_000
 DATA_BYTES = 300_000_000
 DATA = """
-import shutil, sys
-sys.path.insert(0, {template!r})
-import numpy as np
-from pathlib import Path
 import importlib.util
+from pathlib import Path
+
+import numpy as np
+
 spec = importlib.util.spec_from_file_location("template_data", {template!r})
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)

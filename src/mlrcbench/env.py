@@ -319,7 +319,7 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
     def _copy(self) -> ResearchEnv:
         """An environment like this one, with the same store and no episode yet."""
         child = copy.copy(self)
-        child.action_space = copy.deepcopy(self.action_space)
+        child.action_space = spaces.action_space()  # which has a random state of its own
         child._folder, child._episode = None, None
         child._own_store().join()
         return child
