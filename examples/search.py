@@ -106,18 +106,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--trials", type=int, default=1)
     options = parser.parse_args()
+    line = "search dev {:+.3f}, test {:+.3f}; straight dev {:+.3f}, test {:+.3f}"
     table = []
     with mlrcbench.make("_template", budget=BUDGET, instances=1000) as env:
         for seed in range(options.trials):
-            dev, test, evaluations = search(env, options.rounds, seed)
-            plain_dev, plain_test = straight(env, evaluations, seed)
-            table.append((dev, test, plain_dev, plain_test))
-            print(
-                f"instance drawn by seed {seed}, {evaluations} evaluations each: "
-                f"search dev {dev:+.3f}, test {test:+.3f}; straight dev {plain_dev:+.3f}, test {plain_test:+.3f}"
-            )
-    means = [statistics.mean(column) for column in zip(*table, strict=True)]
-    print("means: search dev {:+.3f}, test {:+.3f}; straight dev {:+.3f}, test {:+.3f}".format(*means))
+            *searched, evaluations = search(env, options.rounds, seed)
+            table.append((*searched, *straight(env, evaluations, seed)))
+            print(f"seed {seed}, {evaluations} evaluations each: {line.format(*table[-1])}")
+    print("means:", line.format(*(statistics.mean(column) for column in zip(*table, strict=True))))
 
 
 if __name__ == "__main__":
