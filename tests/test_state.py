@@ -112,15 +112,21 @@ def test_forks_of_forks_share_one_store(played: ResearchEnv) -> None:
     assert not store.folder.exists()
 
 
-def test_a_fork_copies_nothing_until_it_is_used(played: ResearchEnv) -> None:
-    """An unused one has no files; its record is complete all the same."""
-    (child,) = played.fork()
-    assert list(child._require_episode().workspace.root.iterdir()) == []
-    record = child.record
-    child.close()
-    assert record is not None
-    assert all(entry.matches for entry in mlrcbench.rescore(record, secret="mine"))
-    assert (record / "outputs" / "step-0002.txt").exists()
+def test_a_fork_costs_nothing_until_it_is_used(played: ResearchEnv, tmp_path: Path) -> None:
+    """An unused one makes no folder and no record; its clock runs all the same."""
+    before = len(list((tmp_path / "records").iterdir()))
+    used, unused = played.fork(2)
+    assert (used.record, used._folder, unused.record) == (None, None, None)
+    assert used._waiting is not None
+    used._waiting = (*used._waiting[:2], used._waiting[2] - 100.0)
+    unused.close()
+    assert len(list((tmp_path / "records").iterdir())) == before
+    with used:
+        used.step(ReadFile("method.py"))
+        assert used._require_episode().meter.seconds > 100.0
+        assert used.record is not None
+        assert all(entry.matches for entry in mlrcbench.rescore(used.record, secret="mine"))
+        assert (used.record / "outputs" / "step-0002.txt").exists()
 
 
 def test_agent_code_cannot_reach_what_is_stored(played: ResearchEnv) -> None:
@@ -329,9 +335,8 @@ def test_a_fork_whose_files_are_gone_fails_as_infrastructure(env: ResearchEnv) -
     """At its first step, as an exception and not as an observation."""
     (child,) = env.fork()
     with child:
-        store = env._own_store()
-        for digest in child.snapshot().digests():
-            (store.folder / digest).unlink()
+        for digest in env.snapshot().digests():
+            (env._own_store().folder / digest).unlink()
         with pytest.raises(SnapshotError):
             child.step(Run("true"))
         with pytest.raises(gymnasium.error.ResetNeeded):

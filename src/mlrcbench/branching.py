@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlrcbench import __version__
+from mlrcbench.budget import Meter
 from mlrcbench.competition import Competition, Instance
 from mlrcbench.errors import SnapshotError
 from mlrcbench.files import TreeLimits
-from mlrcbench.observation import Observation
+from mlrcbench.observation import Observation, cut
 from mlrcbench.record import VERSION
-from mlrcbench.snapshot import Snapshot, State
+from mlrcbench.snapshot import Snapshot, State, best_improvement
 
 if TYPE_CHECKING:
     from mlrcbench.episode import Episode, Settings
@@ -120,6 +121,13 @@ def state_of(
         random=_random_state(*random),
         record=episode.recorder.directory.name,
     )
+
+
+def observation_from(state: State, settings: Settings) -> Observation:
+    """What was returned last, with what is left of the budget."""
+    meter = Meter(settings.budget)
+    meter.go_back_to(state.steps, state.evaluations, state.seconds)
+    return Observation(cut(state.body), meter.left, best_improvement(state.scores), state.body_seconds)
 
 
 def random_from(state: State) -> tuple[np.random.Generator, int]:

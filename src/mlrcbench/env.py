@@ -6,7 +6,6 @@ an episode is over. The contract is Gymnasium's, to the letter.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import tempfile
 import time
@@ -93,6 +92,7 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         self._observation: Observation | None = None
         self._info: dict[str, Any] = {}
         self._store: Store | None = None
+        self._waiting: tuple[Snapshot, Instance, float] | None = None
         #: Directory of the last episode's record.
         self.record: Path | None = None
 
@@ -221,7 +221,13 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         instance = branching.fitting_instance(snapshot, self.competition, self.settings, self._secret)
         start = snapshot.bring(self._own_store())
         try:
-            self._go_to(start, instance)
+            if self._episode is None or self._episode.instance != instance:
+                self._end_episode(branching.ENDING)
+                self._begin(instance, start.state.seed, start)
+            else:
+                recorder = Recorder(new_directory(self._records))
+                self.record = recorder.directory
+                self._episode.go_back(start, recorder)
         except Exception as error:
             self._end_episode(f"failed: {error}")
             raise
@@ -230,7 +236,8 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
     def fork(self, count: int = 1) -> list[ResearchEnv]:
         """Environments that go on from here, each by itself; this one goes on too.
 
-        They share on disk what is the same, until they are used.
+        A fork's files are laid out and its record is begun when it is first used; until then it
+        shares everything, and leaves nothing if it is closed.
 
         Args:
             count: How many.
@@ -242,13 +249,7 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
             ResetNeeded, WorkspaceError: As for `snapshot`.
         """
         start = self.snapshot()
-        with contextlib.ExitStack() as stack:
-            children = [stack.enter_context(self._copy()) for _ in range(count)]
-            for child in children:
-                child._begin(self._require_episode().instance, start.state.seed, start)
-                child._look(start)
-            stack.pop_all()
-        return children
+        return [self._child(start) for _ in range(count)]
 
     def evaluate(self, split: Split = "dev") -> Score:
         """Score the workspace as it is: for the host program, not counted as the agent's.
@@ -274,9 +275,7 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
     def close(self) -> None:
         """End the episode, its processes and its folder; records stay."""
         self._end_episode("closed")
-        if self._folder is not None:
-            remove_tree(self._folder)
-            self._folder = None
+        self._remove_folder()
         if self._store is not None:
             self._store.leave()
             self._store = None
@@ -290,38 +289,23 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         """A new episode with its record; neither is left open if it cannot begin."""
         recorder = Recorder(new_directory(self._records))
         try:
-            episode = Episode(
-                self.competition,
-                instance,
-                self.settings,
-                self._own_folder(),
-                recorder,
-                seed=seed,
-                start=start,
-            )
+            place = (self._own_folder(), recorder)
+            episode = Episode(self.competition, instance, self.settings, *place, seed=seed, start=start)
         except Exception as error:
             recorder.close({"ending": f"failed: {error}"})
+            self._remove_folder()
             raise
         self._episode, self.record = episode, recorder.directory
         return episode
 
-    def _go_to(self, start: Snapshot, instance: Instance) -> None:
-        """Be in the episode of a snapshot that lies in the own store, its files laid out."""
-        if self._episode is None or self._episode.instance != instance:
-            self._end_episode(branching.ENDING)
-            self._begin(instance, start.state.seed, start)
-        else:
-            recorder = Recorder(new_directory(self._records))
-            self.record = recorder.directory
-            self._episode.go_back(start, recorder)
-        self._require_episode().settle()
-
-    def _copy(self) -> ResearchEnv:
-        """An environment like this one, with the same store and no episode yet."""
+    def _child(self, start: Snapshot) -> ResearchEnv:
+        """An environment like this one and with the same store, whose episode waits to begin."""
         child = copy.copy(self)
         child.action_space = spaces.action_space()  # which has a random state of its own
-        child._folder, child._episode = None, None
+        child._folder = child._episode = child.record = None
+        child._waiting = (start, self._require_episode().instance, time.monotonic())
         child._own_store().join()
+        child._look(start)
         return child
 
     def _look(self, start: Snapshot) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -329,7 +313,7 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         state = start.state
         self._info = copy.deepcopy(dict(state.info))
         self._np_random, self._np_random_seed = branching.random_from(state)
-        self._observation = self._require_episode().observe(state.body, state.body_seconds)
+        self._observation = branching.observation_from(state, self.settings)
         return self._observation.to_space(), copy.deepcopy(self._info)
 
     def _own_store(self) -> Store:
@@ -365,12 +349,22 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
             self._folder.chmod(0o711)
         return self._folder
 
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            remove_tree(self._folder)
+            self._folder = None
+
     def _require_episode(self) -> Episode:
+        """The running episode; that of a fork begins now, some time after it was forked."""
+        if self._waiting is not None:
+            (start, instance, since), self._waiting = self._waiting, None
+            self._begin(instance, start.state.seed, start.later(time.monotonic() - since))
         if self._episode is None:
             raise gymnasium.error.ResetNeeded("there is no running episode; call reset() first")
         return self._episode
 
     def _end_episode(self, ending: str) -> None:
+        self._waiting = None
         if self._episode is not None:
             episode, self._episode = self._episode, None
             episode.recorder.close({"ending": ending, "seconds": episode.meter.seconds})

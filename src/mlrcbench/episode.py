@@ -3,13 +3,11 @@
 It owns the workspace, its sandbox, the budget's meter and the best evaluation so far, and turns
 an action into words. It knows nothing of Gymnasium; rewards are the environment's.
 
-It can begin from a snapshot, or go back to one. Its files are laid out when they are first
-needed (`settle`), so that a fork that is never used costs no copy.
+It can begin from a snapshot, or go back to one; `_go_to` is where both happen.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ from mlrcbench.actions import Action, EditFile, Evaluate, ReadFile, Run, Submit,
 from mlrcbench.budget import Budget, Meter
 from mlrcbench.checkout import Checkout
 from mlrcbench.competition import Competition, Instance
-from mlrcbench.errors import ActionError, SnapshotError, WorkspaceError
+from mlrcbench.errors import ActionError, WorkspaceError
 from mlrcbench.evaluation import Evaluation, evaluate
 from mlrcbench.files import TreeLimits, copy_file, remove_tree
 from mlrcbench.metrics import better
@@ -104,7 +102,6 @@ class Episode:
         self.scores: list[Score] = []
         self._tier = competition.card.tier(instance.tier)
         self._best: tuple[float, Workspace] | None = None
-        self._pending: Snapshot | None = None
         limits = branching.workspace_limits(competition, instance.tier)
         self.workspace = Workspace(
             folder / "workspace",
@@ -125,9 +122,11 @@ class Episode:
             self.workspace.create()
         else:
             self.workspace.root.mkdir()
-            self._take(start)
         self.sandbox: Sandbox = self._open_sandbox()
-        self._begin_record()
+        if start is None:
+            self._begin_record()
+        else:
+            self._go_to(start)
 
     @property
     def best(self) -> float:
@@ -168,9 +167,8 @@ class Episode:
 
         Raises:
             ActionError: It cannot be done; the text is for the agent.
-            SandboxError, ScoringError, SnapshotError: The infrastructure failed.
+            SandboxError, ScoringError: The infrastructure failed.
         """
-        self.settle()
         match action:
             case Run():
                 return Result(self._run(action))
@@ -187,14 +185,12 @@ class Episode:
 
     def finish(self) -> Score:
         """Score the best snapshot on dev, or the last state, on test."""
-        self.settle()
         use_best = self.settings.final == "best" and self._best is not None
         workspace = self._best[1] if use_best and self._best else self.workspace
         return self.evaluate(workspace, "test").score
 
     def evaluate(self, workspace: Workspace, split: Split, by: str = "agent") -> Evaluation:
         """Evaluate a workspace, keep what was scored, and write it down."""
-        self.settle()
         number = sum(1 for _ in (self.recorder.directory / EVALUATIONS).glob("*")) + 1
         name = f"{EVALUATIONS}/{number:03d}-{split}"
         keep = self.recorder.directory / name
@@ -213,8 +209,6 @@ class Episode:
         """
         store.hold(self)
         with store.lock:
-            if self._pending is not None:
-                return self._pending.files
             views = {DATA: self.instance.public, OUTPUTS_VIEW: self._outputs.root}
             workspace = self._files.capture(store, views, still=self.is_still)
             outputs = self._outputs.capture(store, {})
@@ -233,49 +227,25 @@ class Episode:
         return set(Files({}, {}, self._kept, self._journal).contents())
 
     def go_back(self, start: Snapshot, recorder: Recorder) -> None:
-        """Be at a snapshot of the same instance, from now on written down by another recorder."""
+        """Be at a snapshot of the same instance, from now on written down by another recorder.
+
+        Raises:
+            SnapshotError: Its files are gone, or the disk is full; the episode has to be closed.
+        """
         self._end_processes()
         self.recorder.close({"ending": branching.ENDING, "seconds": self.meter.seconds})
         self.recorder = recorder
-        self._take(start)
-        self._begin_record()
+        self._go_to(start)
 
     @property
     def is_still(self) -> bool:
         """Whether no process of the agent is running now."""
         return True
 
-    def settle(self) -> None:
-        """Lay out what this episode begins from, if that has not been done.
-
-        It is the one place where files of another time come in; nothing may be running.
-
-        Raises:
-            SnapshotError: They are gone, or the disk is full.
-        """
-        if self._pending is None:
-            return
-        files, source = self._pending.files, self._pending.source
-        assert isinstance(source, Store)
-        views = {DATA: self.instance.public, OUTPUTS_VIEW: self._outputs.root}
-        try:
-            replaced_bytes = self._files.lay_out(files.workspace, source, views)
-            self._outputs.lay_out(files.outputs, source, {})
-            self._complete_record(files, source)
-        except WorkspaceError as error:
-            raise explained(error) from error
-        self._pending = None
-        if replaced_bytes > self._tier.limits.workspace_mb << 20:  # the sandbox lets such a one only shrink
-            self.sandbox.close()
-            self.sandbox = self._open_sandbox()
-
     def close(self) -> None:
         """End every process and remove the workspace; the record stays."""
         self._end_processes()
         self.sandbox.close()
-        if self._pending is not None and isinstance(self._pending.source, Store):
-            with contextlib.suppress(WorkspaceError, SnapshotError):
-                self._complete_record(self._pending.files, self._pending.source)
         remove_tree(self.workspace.root)
         remove_tree(self._outputs.root)
 
@@ -286,8 +256,11 @@ class Episode:
     def _end_processes(self) -> None:
         """End what may still be running in the workspace, before its files are replaced."""
 
-    def _take(self, start: Snapshot) -> None:
-        """Be at a snapshot in everything but the files, which `settle` lays out."""
+    def _go_to(self, start: Snapshot) -> None:
+        """Be at a snapshot: what was spent and judged, then the record, then the files.
+
+        It is the one place where files of another time come in; nothing may be running.
+        """
         state, files = start.state, start.files
         self.meter.go_back_to(state.steps, state.evaluations, state.seconds)
         self.scores = list(state.scores)
@@ -297,27 +270,35 @@ class Episode:
         if state.best is not None:
             root = self.recorder.directory / state.best[1] / "workspace"
             self._best = (state.best[0], self.workspace.at(root, {}))
+        outputs = [node for node in files.outputs.values() if node.kind == "file"]
+        self._outputs_bytes = sum(node.size for node in outputs)
         self.workspace.views.pop(OUTPUTS_VIEW, None)
-        if any(node.kind == "file" for node in files.outputs.values()):
+        if outputs:
             self.workspace.views[OUTPUTS_VIEW] = self._outputs.root
-        self._outputs_bytes = sum(node.size for node in files.outputs.values())
-        self._kept = dict(files.kept)
-        self._journal = files.journal
-        self._pending = start
+        self._kept, self._journal = dict(files.kept), files.journal
+        self._begin_record(start)
+        self._lay_out(files, start.store)
 
-    def _begin_record(self) -> None:
+    def _begin_record(self, start: Snapshot | None = None) -> None:
         """Write the header, and the lines up to where the episode begins."""
-        start = self._pending
-        lines = start.read_journal() if start else b""
         self.recorder.write("header", branching.header(self, start.state if start else None))
-        self.recorder.write_lines(lines)
+        self.recorder.write_lines(start.read_journal() if start else b"")
         self._journal_end = self.recorder.position
 
-    def _complete_record(self, files: Files, store: Store) -> None:
-        """Give the record what was kept up to the step that the episode began from."""
-        for name, kept in files.kept.items():
-            link_out(kept, store, self.recorder.directory / name)
-        link_out(files.outputs, store, self.recorder.directory / OUTPUTS)
+    def _lay_out(self, files: Files, store: Store) -> None:
+        """Make workspace and outputs what they were, and give the record what had been kept."""
+        views = {DATA: self.instance.public, OUTPUTS_VIEW: self._outputs.root}
+        try:
+            replaced_bytes = self._files.lay_out(files.workspace, store, views)
+            self._outputs.lay_out(files.outputs, store, {})
+            for name, kept in files.kept.items():
+                link_out(kept, store, self.recorder.directory / name)
+            link_out(files.outputs, store, self.recorder.directory / OUTPUTS)
+        except WorkspaceError as error:
+            raise explained(error) from error
+        if replaced_bytes > self._tier.limits.workspace_mb << 20:  # the sandbox lets such a one only shrink
+            self.sandbox.close()
+            self.sandbox = self._open_sandbox()
 
     def _run(self, action: Run) -> str:
         seconds = min(action.timeout or float("inf"), self._tier.limits.command_seconds)

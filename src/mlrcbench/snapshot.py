@@ -147,9 +147,21 @@ class Snapshot:
         """Size of all its contents, each counted once."""
         return sum(self.files.contents().values())
 
+    @property
+    def store(self) -> Store:
+        """Where its contents are, once it was brought there."""
+        if not isinstance(self.source, Store):
+            raise SnapshotError("a snapshot from a file has to be brought into a store first")
+        return self.source
+
     def digests(self) -> set[str]:
         """The contents that it names."""
         return set(self.files.contents())
+
+    def later(self, seconds: float) -> Snapshot:
+        """The same state after some time in which nothing was done."""
+        state = dataclasses.replace(self.state, seconds=self.state.seconds + seconds)
+        return dataclasses.replace(self, state=state)
 
     def bring(self, store: Store) -> Snapshot:
         """This snapshot with its contents in a store.
