@@ -36,13 +36,16 @@ if TYPE_CHECKING:
         RunError,
         SandboxError,
         ScoringError,
+        SnapshotError,
         SubmissionError,
         WorkspaceError,
     )
     from mlrcbench.record import Record, read_record
     from mlrcbench.registry import get_competition, list_competitions
     from mlrcbench.runs import Result, leaderboard, read_results, run
+    from mlrcbench.saved import load_snapshot
     from mlrcbench.score import Score
+    from mlrcbench.snapshot import Snapshot
     from mlrcbench.verify import replay, rescore
 
 __version__ = "0.1.0"
@@ -65,13 +68,16 @@ _HOMES = {
         "RunError",
         "SandboxError",
         "ScoringError",
+        "SnapshotError",
         "SubmissionError",
         "WorkspaceError",
     ),
     "record": ("Record", "read_record"),
     "registry": ("get_competition", "list_competitions"),
     "runs": ("Result", "leaderboard", "read_results", "run"),
+    "saved": ("load_snapshot",),
     "score": ("Score",),
+    "snapshot": ("Snapshot",),
     "verify": ("replay", "rescore"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
@@ -101,6 +107,8 @@ __all__ = [
     "SandboxError",
     "Score",
     "ScoringError",
+    "Snapshot",
+    "SnapshotError",
     "SubmissionError",
     "Submit",
     "WorkspaceError",
@@ -109,6 +117,7 @@ __all__ = [
     "home",
     "leaderboard",
     "list_competitions",
+    "load_snapshot",
     "make",
     "make_vec",
     "play",

@@ -78,6 +78,11 @@ class Meter:
         self._clock = clock
         self._started = clock()
 
+    def go_back_to(self, steps: int, evaluations: int, seconds: float) -> None:
+        """Count on from what had been spent at another time."""
+        self.steps, self.evaluations = steps, evaluations
+        self._started = self._clock() - seconds
+
     @property
     def seconds(self) -> float:
         """Wall seconds since the start."""

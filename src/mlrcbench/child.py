@@ -8,6 +8,7 @@ Agent code is never imported here.
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import json
 import os
@@ -27,6 +28,7 @@ from mlrcbench.score import Score
 
 _BOOT = "import sys; sys.path.append({root!r}); from mlrcbench.child import main; main({descriptor})"
 _POLL_SECONDS = 0.2
+_PR_SET_PDEATHSIG = 1
 # A reason may quote what agent code wrote; the answer must fit into a pipe that nobody reads yet.
 _MAX_REASON_CHARS = 2_000
 
@@ -64,7 +66,9 @@ def call(
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb") as answers, tempfile.TemporaryFile() as output:
         root = str(Path(__file__).parent.parent)
-        request = json.dumps({"function": function, "folder": str(folder), "arguments": dict(arguments)})
+        request = json.dumps(
+            {"function": function, "folder": str(folder), "arguments": dict(arguments), "parent": os.getpid()}
+        )
         with tempfile.TemporaryDirectory(prefix="mlrcbench-child-") as home:
             try:
                 process = subprocess.Popen(
@@ -90,6 +94,7 @@ def call(
 def main(descriptor: int) -> None:
     """The child's side: read the request, call the function, write the answer."""
     request = json.load(sys.stdin)
+    _end_with(request["parent"])
     path = Path(request["folder"]) / ("data.py" if request["function"] == "build" else "scorer.py")
     arguments = {
         key: Path(value) if key in ("public", "private", "artefacts", "answers") else value
@@ -106,6 +111,14 @@ def main(descriptor: int) -> None:
         raise SystemExit(1) from None
     with os.fdopen(descriptor, "w") as file:
         json.dump(answer, file)
+
+
+def _end_with(parent: int) -> None:
+    """Ask the kernel to end this process with its parent, however that ends."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            raise SystemExit(1)
 
 
 def _load(path: Path) -> Any:

@@ -169,7 +169,10 @@ class Competition:
             if (root / _MANIFEST).exists():
                 return
             remove_tree(root)
-            scratch = Path(tempfile.mkdtemp(prefix=".building-", dir=root.parent))
+            prefix = f".building-{root.name}-"
+            for torn in root.parent.glob(f"{prefix}*"):  # of a builder that was killed
+                remove_tree(torn)
+            scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=root.parent))
             try:
                 started, cpu = time.monotonic(), _children_cpu_seconds()
                 self._fill(scratch, tier, derived, on_progress)

@@ -6,7 +6,7 @@ an episode is over. The contract is Gymnasium's, to the letter.
 
 from __future__ import annotations
 
-import platform
+import copy
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -16,18 +16,20 @@ from typing import Any, Literal
 import gymnasium
 from typing_extensions import override
 
-from mlrcbench import __version__, actions, spaces
+from mlrcbench import actions, branching, spaces
 from mlrcbench.budget import Budget
 from mlrcbench.competition import Competition, Instance, home
 from mlrcbench.episode import Episode, Final, Result, Settings
-from mlrcbench.errors import ActionError, RegistryError, SandboxError, ScoringError, nearest
+from mlrcbench.errors import FAILURES, ActionError, RegistryError, nearest
 from mlrcbench.files import remove_tree
 from mlrcbench.metrics import largest_improvement
 from mlrcbench.observation import Observation
-from mlrcbench.record import VERSION, Recorder, new_directory, recordable
+from mlrcbench.record import Recorder, new_directory, recordable
 from mlrcbench.registry import get_competition
 from mlrcbench.reward import Reward, Scheme
 from mlrcbench.score import Score, Split
+from mlrcbench.snapshot import Snapshot
+from mlrcbench.store import Store
 
 
 class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
@@ -74,12 +76,13 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         if render_mode not in (None, "ansi"):
             raise RegistryError(f"there is no render mode {render_mode!r}. Known: ansi.")
         self.tier = self.competition.card.tier(tier)
-        self.settings = Settings(sandbox, self.tier.budget.override(budget), final)
+        self.settings = Settings(tier, sandbox, self.tier.budget.override(budget), final, reward, clip)
         self.pool = tuple(range(instances)) if isinstance(instances, int) else tuple(instances)
         if not self.pool:
             raise RegistryError("the pool of instances is empty; instances=1 is the smallest")
         self.render_mode = render_mode
-        self.observation_space = spaces.observation_space(self.settings.budget, self._most())
+        most = largest_improvement(self.competition.card.metric, self.tier.anchors["dev"])
+        self.observation_space = spaces.observation_space(self.settings.budget, most)
         self.action_space = spaces.action_space()
         self._reward = Reward(reward, clip)
         self._secret = secret
@@ -87,6 +90,9 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         self._folder: Path | None = None
         self._episode: Episode | None = None
         self._observation: Observation | None = None
+        self._info: dict[str, Any] = {}
+        self._store: Store | None = None
+        self._waiting: tuple[Snapshot, Instance, float] | None = None
         #: Directory of the last episode's record.
         self.record: Path | None = None
 
@@ -113,13 +119,8 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         self._end_episode("reset")
         episode = self._begin(instance, seed)
         self._observation = episode.observe(episode.briefing)
-        info = {
-            "competition": self.competition.id,
-            "version": self.competition.card.version,
-            "tier": self.tier.name,
-            "instance": instance.seed,
-            "isolation": episode.sandbox.isolation.to_json(),
-        }
+        info = branching.first_info(episode)
+        self._info = copy.deepcopy(info)
         return self._observation.to_space(), info
 
     @override
@@ -137,7 +138,7 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
 
         Raises:
             ResetNeeded: There is no episode, or it is over.
-            SandboxError, ScoringError: The infrastructure failed; the episode is over.
+            SandboxError, ScoringError, SnapshotError: The infrastructure failed; the episode is over.
         """
         episode = self._require_episode()
         started, best = time.monotonic(), episode.best
@@ -147,16 +148,16 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
             terminated = name == "submit" and not error
             spent = None if terminated else episode.meter.spent
             final = episode.finish() if terminated or spent else None
-        except (SandboxError, ScoringError) as failure:
+        except FAILURES as failure:
             self._end_episode(f"failed: {failure}")
             raise
         terms = {"dev": self._reward.potential(episode.best) - self._reward.potential(best), "test": 0.0}
         info: dict[str, Any] = {"action": name, "error": error, "reward_terms": terms}
         if result.score is not None:
-            info["score"] = _summary(result.score)
+            info["score"] = result.score.summary()
         if final is not None:
             terms["test"] = self._reward.final(final, episode.best)
-            info["test_score"] = _summary(final)
+            info["test_score"] = final.summary()
         if spent is not None:
             info["truncated_by"] = spent
         seconds = time.monotonic() - started
@@ -175,9 +176,80 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
             "seconds": seconds,
         }
         episode.recorder.write("step", entry)
+        self._info = copy.deepcopy(info)
         if final is not None:
             self._end_episode("submitted" if terminated else f"truncated: {spent}")
         return self._observation.to_space(), reward, terminated, spent is not None, info
+
+    def snapshot(self) -> Snapshot:
+        """The state of the episode: files, budget, scores, random state, record.
+
+        The episode goes on as if nothing had happened. Jobs that run are no part of it.
+
+        Raises:
+            ResetNeeded: There is no episode, or it is over.
+            WorkspaceError: The workspace exceeds its limits, or cannot be read.
+        """
+        episode = self._require_episode()
+        store = self._own_store()
+        assert self._observation is not None
+        with store.lock:
+            files = episode.capture(store)
+            state = branching.state_of(
+                episode, self._observation, self._info, (self.np_random, self.np_random_seed)
+            )
+            snapshot = Snapshot(state, files, store)
+            store.hold(snapshot)
+        return snapshot
+
+    def restore(self, snapshot: Snapshot) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Go back to a snapshot: of this episode, of another, or loaded from a file.
+
+        An episode that is running ends, with all its processes. The new one has a record of its
+        own, which holds the steps up to the snapshot. Only files that differ are written.
+
+        Args:
+            snapshot: Of the same competition, tier and instance, under the same rules.
+
+        Returns:
+            The observation and info that were returned last before the snapshot.
+
+        Raises:
+            SnapshotError: It does not fit this environment, or its files are gone.
+            DataError: The instance cannot be built.
+        """
+        instance = branching.fitting_instance(snapshot, self.competition, self.settings, self._secret)
+        start = snapshot.bring(self._own_store())
+        try:
+            if self._episode is None or self._episode.instance != instance:
+                self._end_episode(branching.ENDING)
+                self._begin(instance, start.state.seed, start)
+            else:
+                recorder = Recorder(new_directory(self._records))
+                self.record = recorder.directory
+                self._episode.go_back(start, recorder)
+        except Exception as error:
+            self._end_episode(f"failed: {error}")
+            raise
+        return self._look(start)
+
+    def fork(self, count: int = 1) -> list[ResearchEnv]:
+        """Environments that go on from here, each by itself; this one goes on too.
+
+        A fork's files are laid out and its record is begun when it is first used; until then it
+        shares everything, and leaves nothing if it is closed.
+
+        Args:
+            count: How many.
+
+        Returns:
+            Environments in the state of this one; close each.
+
+        Raises:
+            ResetNeeded, WorkspaceError: As for `snapshot`.
+        """
+        start = self.snapshot()
+        return [self._child(start) for _ in range(count)]
 
     def evaluate(self, split: Split = "dev") -> Score:
         """Score the workspace as it is: for the host program, not counted as the agent's.
@@ -203,26 +275,53 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
     def close(self) -> None:
         """End the episode, its processes and its folder; records stay."""
         self._end_episode("closed")
-        if self._folder is not None:
-            remove_tree(self._folder)
-            self._folder = None
+        self._remove_folder()
+        if self._store is not None:
+            self._store.leave()
+            self._store = None
 
     @override
     def __exit__(self, *error: object) -> Literal[False]:
         self.close()
         return False
 
-    def _begin(self, instance: Instance, seed: int | None) -> Episode:
+    def _begin(self, instance: Instance, seed: int | None, start: Snapshot | None = None) -> Episode:
         """A new episode with its record; neither is left open if it cannot begin."""
         recorder = Recorder(new_directory(self._records))
         try:
-            episode = Episode(self.competition, instance, self.settings, self._own_folder(), recorder)
+            place = (self._own_folder(), recorder)
+            episode = Episode(self.competition, instance, self.settings, *place, seed=seed, start=start)
         except Exception as error:
             recorder.close({"ending": f"failed: {error}"})
+            self._remove_folder()
             raise
-        recorder.write("header", self._header(episode, seed))
         self._episode, self.record = episode, recorder.directory
         return episode
+
+    def _child(self, start: Snapshot) -> ResearchEnv:
+        """An environment like this one and with the same store, whose episode waits to begin."""
+        child = copy.copy(self)
+        child.action_space = spaces.action_space()  # which has a random state of its own
+        child._folder = child._episode = child.record = None
+        child._waiting = (start, self._require_episode().instance, time.monotonic())
+        child._own_store().join()
+        child._look(start)
+        return child
+
+    def _look(self, start: Snapshot) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Be where a snapshot was: what was returned last, and the random state."""
+        state = start.state
+        self._info = copy.deepcopy(dict(state.info))
+        self._np_random, self._np_random_seed = branching.random_from(state)
+        self._observation = branching.observation_from(state, self.settings)
+        return self._observation.to_space(), copy.deepcopy(self._info)
+
+    def _own_store(self) -> Store:
+        """The store that this environment shares with its forks."""
+        if self._store is None or not self._store.is_open:
+            self._store = Store()
+            self._store.join()
+        return self._store
 
     def _perform(self, episode: Episode, action: Any) -> tuple[str, Result, str]:
         """The action's name, its result, and the error if it could not be done."""
@@ -233,10 +332,6 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
             return name, episode.perform(parsed), ""
         except ActionError as error:
             return name, Result(f"error: {error}"), str(error)
-
-    def _most(self) -> float:
-        """Relative improvement of a perfect score on dev."""
-        return largest_improvement(self.competition.card.metric, self.tier.anchors["dev"])
 
     def _pick(self, options: Mapping[str, Any]) -> int:
         """The instance of an episode."""
@@ -254,51 +349,26 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
             self._folder.chmod(0o711)
         return self._folder
 
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            remove_tree(self._folder)
+            self._folder = None
+
     def _require_episode(self) -> Episode:
+        """The running episode; that of a fork begins now, some time after it was forked."""
+        if self._waiting is not None:
+            (start, instance, since), self._waiting = self._waiting, None
+            self._begin(instance, start.state.seed, start.later(time.monotonic() - since))
         if self._episode is None:
             raise gymnasium.error.ResetNeeded("there is no running episode; call reset() first")
         return self._episode
 
     def _end_episode(self, ending: str) -> None:
+        self._waiting = None
         if self._episode is not None:
             episode, self._episode = self._episode, None
             episode.recorder.close({"ending": ending, "seconds": episode.meter.seconds})
             episode.close()
-
-    def _header(self, episode: Episode, seed: int | None) -> dict[str, Any]:
-        """What is needed to repeat the episode, and to judge how far to trust it."""
-        instance, budget = episode.instance, self.settings.budget
-        return {
-            "version": VERSION,
-            "mlrcbench": __version__,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "competition": self.competition.id,
-            "competition_version": self.competition.card.version,
-            "tier": self.tier.name,
-            "instance": instance.seed,
-            "instance_digest": instance.digest,
-            "secret": instance.secret_kind,
-            "statement": episode.briefing,
-            "seed": seed,
-            "sandbox": self.settings.sandbox,
-            "isolation": episode.sandbox.isolation.to_json(),
-            "reward": self._reward.scheme,
-            "clip": self._reward.clip,
-            "final": self.settings.final,
-            "budget": {"steps": budget.steps, "seconds": budget.seconds, "evaluations": budget.evaluations},
-        }
-
-
-def _summary(score: Score) -> dict[str, Any]:
-    """A score without what depends on the clock."""
-    return {
-        "value": score.value,
-        "outcome": score.outcome,
-        "reason": score.reason,
-        "improvement": score.improvement,
-        "details": dict(score.details),
-    }
 
 
 def make(competition: str | Competition, **options: Any) -> ResearchEnv:

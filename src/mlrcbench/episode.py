@@ -1,7 +1,9 @@
 """Episode: one attempt at one instance, from the starter to the score on test.
 
-It owns the workspace, its sandbox, the budget's meter and the best snapshot so far, and turns
+It owns the workspace, its sandbox, the budget's meter and the best evaluation so far, and turns
 an action into words. It knows nothing of Gymnasium; rewards are the environment's.
+
+It can begin from a snapshot, or go back to one; `_go_to` is where both happen.
 """
 
 from __future__ import annotations
@@ -11,18 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mlrcbench import actions
+from mlrcbench import actions, branching
 from mlrcbench.actions import Action, EditFile, Evaluate, ReadFile, Run, Submit, WriteFile
 from mlrcbench.budget import Budget, Meter
+from mlrcbench.checkout import Checkout
 from mlrcbench.competition import Competition, Instance
-from mlrcbench.errors import ActionError
+from mlrcbench.errors import ActionError, WorkspaceError
 from mlrcbench.evaluation import Evaluation, evaluate
-from mlrcbench.files import TreeLimits, remove_tree
+from mlrcbench.files import TreeLimits, copy_file, remove_tree
 from mlrcbench.metrics import better
 from mlrcbench.observation import Observation, cut, join_output, tree
 from mlrcbench.record import EVALUATIONS, OUTPUTS, Recorder
+from mlrcbench.reward import Scheme
 from mlrcbench.sandbox import ExecResult, Limits, Policy, Sandbox, open_sandbox
 from mlrcbench.score import Score, Split
+from mlrcbench.snapshot import Files, Snapshot, best_improvement, explained
+from mlrcbench.store import Store
+from mlrcbench.tree import Tree, link_out
 from mlrcbench.workspace import DATA, Workspace
 from mlrcbench.workspace import OUTPUTS as OUTPUTS_VIEW
 
@@ -30,6 +37,7 @@ Final = Literal["best", "last"]
 
 MAX_OUTPUT_BYTES = 16 << 20
 MAX_OUTPUTS_BYTES = 64 << 20
+_KEPT_LIMITS = TreeLimits(entries=100_000, depth=80, total_bytes=1 << 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +45,20 @@ class Settings:
     """What a user chose for an episode.
 
     Attributes:
+        tier: "mini" or "full".
         sandbox: See `open_sandbox`.
         budget: What may be spent.
         final: Whether the best snapshot on dev or the last state is scored on test.
+        reward: See `Reward`.
+        clip: Likewise.
     """
 
+    tier: str
     sandbox: str
     budget: Budget
     final: Final
+    reward: Scheme = "sparse"
+    clip: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,8 @@ class Episode:
         settings: Under which rules.
         folder: A private folder of this episode, emptied by `close`.
         recorder: Where everything is written down.
+        seed: Of the reset that began it.
+        start: What to begin from, instead of the starter; its contents are in a store.
     """
 
     def __init__(
@@ -73,32 +89,57 @@ class Episode:
         settings: Settings,
         folder: Path,
         recorder: Recorder,
+        *,
+        seed: int | None = None,
+        start: Snapshot | None = None,
     ) -> None:
         self.competition = competition
         self.instance = instance
         self.settings = settings
         self.recorder = recorder
+        self.seed = seed
         self.meter = Meter(settings.budget)
         self.scores: list[Score] = []
         self._tier = competition.card.tier(instance.tier)
         self._best: tuple[float, Workspace] | None = None
-        self._outputs_bytes = 0
+        limits = branching.workspace_limits(competition, instance.tier)
         self.workspace = Workspace(
             folder / "workspace",
             starter=competition.starter,
             statement=competition.statement,
             editable=competition.card.editable,
             views={DATA: instance.public},
-            limits=TreeLimits(total_bytes=self._tier.limits.workspace_mb << 20),
+            limits=limits,
         )
-        self.workspace.create()
-        policy = Policy(self.workspace.root, readable=(instance.public, recorder.directory / OUTPUTS))
-        self.sandbox: Sandbox = open_sandbox(settings.sandbox, policy)
+        self._files = Checkout(self.workspace.root, limits)
+        self._outputs = Checkout(folder / "outputs", TreeLimits())
+        self._outputs_bytes = 0
+        self._kept: dict[str, Tree] = {}
+        self._journal: tuple[tuple[str, int], ...] = ()
+        self._journal_end = 0
+        self._outputs.root.mkdir()
+        if start is None:
+            self.workspace.create()
+        else:
+            self.workspace.root.mkdir()
+        self.sandbox: Sandbox = self._open_sandbox()
+        if start is None:
+            self._begin_record()
+        else:
+            self._go_to(start)
 
     @property
     def best(self) -> float:
         """Largest improvement on dev so far; 0, the baseline, before any."""
-        return max([0.0, *(score.improvement for score in self.scores if score.improvement is not None)])
+        return best_improvement(self.scores)
+
+    @property
+    def best_folder(self) -> tuple[float, str] | None:
+        """Value and folder of the evaluation that would be scored on test."""
+        if self._best is None:
+            return None
+        folder = self._best[1].root.parent.relative_to(self.recorder.directory)
+        return self._best[0], folder.as_posix()
 
     def observe(self, body: str, seconds: float | None = None) -> Observation:
         """Words for the agent, with what is left of the budget."""
@@ -160,18 +201,113 @@ class Episode:
         self.recorder.write("evaluation", {**entry, "score": evaluation.score.to_json()})
         return evaluation
 
+    def capture(self, store: Store) -> Files:
+        """All files, their contents in a store.
+
+        Raises:
+            WorkspaceError: The workspace exceeds its limits, or cannot be read.
+        """
+        store.hold(self)
+        with store.lock:
+            views = {DATA: self.instance.public, OUTPUTS_VIEW: self._outputs.root}
+            workspace = self._files.capture(store, views, still=self.is_still)
+            outputs = self._outputs.capture(store, {})
+            for folder in sorted((self.recorder.directory / EVALUATIONS).glob("*")):
+                name = f"{EVALUATIONS}/{folder.name}"
+                if name not in self._kept:
+                    self._kept[name] = Checkout(folder, _KEPT_LIMITS).capture(store, {})
+            lines = self.recorder.lines_from(self._journal_end)
+            if lines:
+                self._journal = (*self._journal, (store.put_bytes(lines), len(lines)))
+                self._journal_end += len(lines)
+            return Files(workspace, outputs, dict(self._kept), self._journal)
+
+    def digests(self) -> set[str]:
+        """Contents in the store that its next snapshot will name without reading them again."""
+        return set(Files({}, {}, self._kept, self._journal).contents())
+
+    def go_back(self, start: Snapshot, recorder: Recorder) -> None:
+        """Be at a snapshot of the same instance, from now on written down by another recorder.
+
+        Raises:
+            SnapshotError: Its files are gone, or the disk is full; the episode has to be closed.
+        """
+        self._end_processes()
+        self.recorder.close({"ending": branching.ENDING, "seconds": self.meter.seconds})
+        self.recorder = recorder
+        self._go_to(start)
+
+    @property
+    def is_still(self) -> bool:
+        """Whether no process of the agent is running now."""
+        return True
+
     def close(self) -> None:
         """End every process and remove the workspace; the record stays."""
+        self._end_processes()
         self.sandbox.close()
         remove_tree(self.workspace.root)
+        remove_tree(self._outputs.root)
+
+    def _open_sandbox(self) -> Sandbox:
+        policy = Policy(self.workspace.root, readable=(self.instance.public, self._outputs.root))
+        return open_sandbox(self.settings.sandbox, policy)
+
+    def _end_processes(self) -> None:
+        """End what may still be running in the workspace, before its files are replaced."""
+
+    def _go_to(self, start: Snapshot) -> None:
+        """Be at a snapshot: what was spent and judged, then the record, then the files.
+
+        It is the one place where files of another time come in; nothing may be running.
+        """
+        state, files = start.state, start.files
+        self.meter.go_back_to(state.steps, state.evaluations, state.seconds)
+        self.scores = list(state.scores)
+        self.seed = state.seed
+        self.briefing = state.briefing
+        self._best = None
+        if state.best is not None:
+            root = self.recorder.directory / state.best[1] / "workspace"
+            self._best = (state.best[0], self.workspace.at(root, {}))
+        outputs = [node for node in files.outputs.values() if node.kind == "file"]
+        self._outputs_bytes = sum(node.size for node in outputs)
+        self.workspace.views.pop(OUTPUTS_VIEW, None)
+        if outputs:
+            self.workspace.views[OUTPUTS_VIEW] = self._outputs.root
+        self._kept, self._journal = dict(files.kept), files.journal
+        self._begin_record(start)
+        self._lay_out(files, start.store)
+
+    def _begin_record(self, start: Snapshot | None = None) -> None:
+        """Write the header, and the lines up to where the episode begins."""
+        self.recorder.write("header", branching.header(self, start.state if start else None))
+        self.recorder.write_lines(start.read_journal() if start else b"")
+        self._journal_end = self.recorder.position
+
+    def _lay_out(self, files: Files, store: Store) -> None:
+        """Make workspace and outputs what they were, and give the record what had been kept."""
+        views = {DATA: self.instance.public, OUTPUTS_VIEW: self._outputs.root}
+        try:
+            replaced_bytes = self._files.lay_out(files.workspace, store, views)
+            self._outputs.lay_out(files.outputs, store, {})
+            for name, kept in files.kept.items():
+                link_out(kept, store, self.recorder.directory / name)
+            link_out(files.outputs, store, self.recorder.directory / OUTPUTS)
+        except WorkspaceError as error:
+            raise explained(error) from error
+        if replaced_bytes > self._tier.limits.workspace_mb << 20:  # the sandbox lets such a one only shrink
+            self.sandbox.close()
+            self.sandbox = self._open_sandbox()
 
     def _run(self, action: Run) -> str:
         seconds = min(action.timeout or float("inf"), self._tier.limits.command_seconds)
         seconds = min(seconds, max(0.01, self.meter.seconds_left))
-        log = self.recorder.directory / OUTPUTS / f"step-{self.meter.steps:04d}.txt"
+        log = self._outputs.root / f"step-{self.meter.steps:04d}.txt"
         self.workspace.link_views()
         result = self.sandbox.run(action.command, self._limits(seconds), log=log)
         if log.exists():
+            copy_file(log, self.recorder.directory / OUTPUTS / log.name)
             self._outputs_bytes += log.stat().st_size
             self.workspace.views[OUTPUTS_VIEW] = log.parent
             self.workspace.link_views()

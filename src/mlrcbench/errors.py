@@ -58,6 +58,14 @@ class RecordError(MlrcbenchError):
     """A record directory cannot be read, replayed or scored again."""
 
 
+class SnapshotError(MlrcbenchError):
+    """A snapshot is damaged, is of another environment, or its files are gone."""
+
+
+# None of them is the agent's: they end an episode, and are never scored.
+FAILURES = (SandboxError, ScoringError, SnapshotError)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Words an error ends with: the nearest known name, then all of them.
 

@@ -142,11 +142,17 @@ def write_file(path: str, mode: int, content: bytes) -> None:
     """Create a file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        write_all(descriptor, content)
     finally:
         os.close(descriptor)
+
+
+def write_all(descriptor: int, content: bytes) -> int:
+    """Write all of it; how many bytes that were."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    return len(content)
 
 
 def is_cache(path: str) -> bool:
@@ -169,13 +175,29 @@ def copy_file(source: str | Path, target: str | Path) -> None:
             mode = stat.S_IMODE(info.st_mode) & 0o777 | 0o600
             writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             try:
-                _copy_bytes(reader, writer, info.st_size)
+                copy_bytes(reader, writer, info.st_size)
             finally:
                 os.close(writer)
         finally:
             os.close(reader)
     except OSError as error:
         raise WorkspaceError(f"{os.path.basename(source)} cannot be copied: {error.strerror}") from error
+
+
+def copy_bytes(reader: int, writer: int, size: int) -> int:
+    """Copy at most `size` bytes, inside the kernel where it can; how many there were."""
+    left = size
+    while left > 0:
+        try:
+            copied = os.copy_file_range(reader, writer, left)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+            copied = write_all(writer, os.read(reader, min(left, _CHUNK)))
+        if copied == 0:
+            break
+        left -= copied
+    return size - left
 
 
 def hash_tree(root: Path, limits: TreeLimits | None = None) -> str:
@@ -245,18 +267,3 @@ def _scan(root: Path, base: str, most: int) -> list[os.DirEntry[str]]:
             raise WorkspaceError("a path is longer than the system allows; flatten the folders") from None
         raise WorkspaceError(f"the folder {base or '.'} cannot be listed: {error.strerror}") from error
     return sorted(found, key=lambda entry: entry.name)
-
-
-def _copy_bytes(reader: int, writer: int, size: int) -> None:
-    """Copy at most `size` bytes, inside the kernel where it can."""
-    left = size
-    while left > 0:
-        try:
-            copied = os.copy_file_range(reader, writer, left)
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
-                raise
-            copied = os.write(writer, os.read(reader, min(left, _CHUNK)))
-        if copied == 0:
-            return
-        left -= copied

@@ -6,6 +6,10 @@ A directory:
     outputs/                outputs that were too long to show
     evaluations/001-dev/    workspace/ (the files that were scored), artefacts/, output.txt
 
+The record of an episode that began from a snapshot holds the lines up to that step as its own,
+so that it can be replayed like any other; its header names the record they come from, as
+`"parent"`.
+
 Each line of `record.jsonl` is a JSON object with a `"kind"`: "header", "step", "evaluation" or
 "footer". The header holds what the agent read at the start. Lines are written one by one, so a
 crash costs at most the one that was being written; a torn last line is ignored by the reader.
@@ -26,6 +30,7 @@ from typing import Any, Self
 
 from mlrcbench import actions
 from mlrcbench.errors import RecordError
+from mlrcbench.files import write_all
 
 VERSION = 1
 FILE = "record.jsonl"
@@ -40,13 +45,26 @@ class Recorder:
         directory.mkdir(parents=True)
         (directory / OUTPUTS).mkdir()
         self.directory = directory
-        self._file = (directory / FILE).open("xb", buffering=0)
+        self._file = (directory / FILE).open("x+b", buffering=0)
         self._closed = False
 
     def write(self, kind: str, entry: Mapping[str, Any]) -> None:
         """Append one line, in a single write."""
         line = json.dumps({"kind": kind, **entry}, ensure_ascii=True, allow_nan=False)
-        self._file.write(f"{line}\n".encode("ascii"))
+        write_all(self._file.fileno(), f"{line}\n".encode("ascii"))
+
+    def write_lines(self, lines: bytes) -> None:
+        """Append lines of another record, up to the same step."""
+        write_all(self._file.fileno(), lines)
+
+    def lines_from(self, position: int) -> bytes:
+        """The lines from a position in the file on."""
+        return os.pread(self._file.fileno(), self.position - position, position)
+
+    @property
+    def position(self) -> int:
+        """Where the next line begins in the file."""
+        return self._file.tell()
 
     def close(self, footer: Mapping[str, Any]) -> None:
         """Write the footer; further calls do nothing."""

@@ -70,6 +70,16 @@ class Score:
         """Whether there is a value."""
         return self.outcome == "scored"
 
+    def summary(self) -> dict[str, Any]:
+        """What an agent and a host are told in `info`: all that does not depend on the clock."""
+        return {
+            "value": self.value,
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "improvement": self.improvement,
+            "details": dict(self.details),
+        }
+
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON types that `from_json` reads back."""
         return {**dataclasses.asdict(self), "details": dict(self.details)}

@@ -94,13 +94,9 @@ class Workspace:
                     path.rename(self.root / f"{name}.moved-{secrets.token_hex(4)}")
                 path.symlink_to(folder)
 
-    def clone(self, root: Path, views: Mapping[str, Path]) -> Workspace:
-        """A fresh copy for one evaluation, or to keep: protected files as the starter has them.
-
-        Raises:
-            WorkspaceError: The tree is too large, too deep or cannot be read.
-        """
-        copy = Workspace(
+    def at(self, root: Path, views: Mapping[str, Path]) -> Workspace:
+        """The same kind of workspace over another folder."""
+        return Workspace(
             root,
             starter=self._starter,
             statement=self._statement,
@@ -108,6 +104,14 @@ class Workspace:
             views=views,
             limits=self._limits,
         )
+
+    def clone(self, root: Path, views: Mapping[str, Path]) -> Workspace:
+        """A fresh copy for one evaluation, or to keep: protected files as the starter has them.
+
+        Raises:
+            WorkspaceError: The tree is too large, too deep or cannot be read.
+        """
+        copy = self.at(root, views)
         root.parent.mkdir(parents=True, exist_ok=True)
         copy._lay_out(with_editable=False)
         copy_tree(self.root, root, self._limits, skip=self._is_reserved)
