@@ -20,7 +20,7 @@ LAYERS = (
     ("score", "artefacts", "budget", "table", "progress"),
     ("card", "actions", "observation"),
     ("metrics", "spaces", "sandbox", "files", "workspace", "reward"),
-    ("child", "competition"),
+    ("child", "competition", "jobs"),
     ("evaluation", "registry", "record"),
     ("episode", "env"),
     ("agents", "verify"),

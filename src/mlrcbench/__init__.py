@@ -19,7 +19,18 @@ from typing import TYPE_CHECKING, Any
 from mlrcbench.registration import register_shipped
 
 if TYPE_CHECKING:
-    from mlrcbench.actions import Action, EditFile, Evaluate, ReadFile, Run, Submit, WriteFile
+    from mlrcbench.actions import (
+        Action,
+        EditFile,
+        Evaluate,
+        KillJob,
+        ReadFile,
+        Run,
+        StartJob,
+        Submit,
+        WaitJob,
+        WriteFile,
+    )
     from mlrcbench.agents import Agent, play
     from mlrcbench.budget import Budget
     from mlrcbench.card import Card
@@ -45,7 +56,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "actions": ("Action", "EditFile", "Evaluate", "ReadFile", "Run", "Submit", "WriteFile"),
+    "actions": (
+        "Action",
+        "EditFile",
+        "Evaluate",
+        "KillJob",
+        "ReadFile",
+        "Run",
+        "StartJob",
+        "Submit",
+        "WaitJob",
+        "WriteFile",
+    ),
     "agents": ("Agent", "play"),
     "budget": ("Budget",),
     "card": ("Card",),
@@ -82,6 +104,7 @@ __all__ = [
     "EditFile",
     "Evaluate",
     "Instance",
+    "KillJob",
     "MlrcbenchError",
     "ReadFile",
     "Record",
@@ -92,8 +115,10 @@ __all__ = [
     "SandboxError",
     "Score",
     "ScoringError",
+    "StartJob",
     "SubmissionError",
     "Submit",
+    "WaitJob",
     "WorkspaceError",
     "WriteFile",
     "get_competition",

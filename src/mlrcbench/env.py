@@ -160,12 +160,13 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         if spent is not None:
             info["truncated_by"] = spent
         seconds = time.monotonic() - started
-        self._observation = episode.observe(result.body, seconds)
+        self._observation = episode.observe(result.body, seconds, result.aside)
         reward = float(sum(terms.values()))
         entry = {
             "step": episode.meter.steps,
             "action": recordable(action),
             "body": self._observation.body,
+            "aside": self._observation.aside,
             "status": self._observation.status,
             "reward": reward,
             "reward_terms": terms,

@@ -12,14 +12,26 @@ from pathlib import Path
 from typing import Literal
 
 from mlrcbench import actions
-from mlrcbench.actions import Action, EditFile, Evaluate, ReadFile, Run, Submit, WriteFile
+from mlrcbench.actions import (
+    Action,
+    EditFile,
+    Evaluate,
+    KillJob,
+    ReadFile,
+    Run,
+    StartJob,
+    Submit,
+    WaitJob,
+    WriteFile,
+)
 from mlrcbench.budget import Budget, Meter
 from mlrcbench.competition import Competition, Instance
 from mlrcbench.errors import ActionError
 from mlrcbench.evaluation import Evaluation, evaluate
 from mlrcbench.files import TreeLimits, remove_tree
+from mlrcbench.jobs import Jobs
 from mlrcbench.metrics import better
-from mlrcbench.observation import Observation, cut, join_output, tree
+from mlrcbench.observation import MAX_ASIDE_CHARS, Observation, cut, join_output, tree
 from mlrcbench.record import EVALUATIONS, OUTPUTS, Recorder
 from mlrcbench.sandbox import ExecResult, Limits, Policy, Sandbox, open_sandbox
 from mlrcbench.score import Score, Split
@@ -49,10 +61,17 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an action did: words for the agent, and a score if it was an evaluation."""
+    """What an action did.
+
+    Attributes:
+        body: Words for the agent.
+        score: If it was an evaluation.
+        aside: Words that depend on the moment; see `Observation`.
+    """
 
     body: str
     score: Score | None = None
+    aside: str = ""
 
 
 class Episode:
@@ -94,15 +113,17 @@ class Episode:
         self.workspace.create()
         policy = Policy(self.workspace.root, readable=(instance.public, recorder.directory / OUTPUTS))
         self.sandbox: Sandbox = open_sandbox(settings.sandbox, policy)
+        self.jobs = Jobs(self.sandbox, recorder.directory / OUTPUTS, OUTPUTS_VIEW)
 
     @property
     def best(self) -> float:
         """Largest improvement on dev so far; 0, the baseline, before any."""
         return max([0.0, *(score.improvement for score in self.scores if score.improvement is not None)])
 
-    def observe(self, body: str, seconds: float | None = None) -> Observation:
+    def observe(self, body: str, seconds: float | None = None, aside: str = "") -> Observation:
         """Words for the agent, with what is left of the budget."""
-        return Observation(cut(body), self.meter.left, self.best, seconds)
+        aside = cut(aside, MAX_ASIDE_CHARS - 100)
+        return Observation(cut(body), self.meter.left, self.best, seconds, aside)
 
     @functools.cached_property
     def briefing(self) -> str:
@@ -131,12 +152,10 @@ class Episode:
         match action:
             case Run():
                 return Result(self._run(action))
-            case ReadFile():
-                return Result(self.workspace.read(action.path, action.start, action.end))
-            case WriteFile():
-                return Result(self.workspace.write(action.path, action.text))
-            case EditFile():
-                return Result(self.workspace.edit(action.path, action.old, action.new))
+            case StartJob() | WaitJob() | KillJob():
+                return self._use_job(action)
+            case ReadFile() | WriteFile() | EditFile():
+                return Result(self._use_file(action))
             case Evaluate():
                 return self._evaluate_on_dev()
             case Submit():
@@ -149,7 +168,8 @@ class Episode:
         return self.evaluate(workspace, "test").score
 
     def evaluate(self, workspace: Workspace, split: Split, by: str = "agent") -> Evaluation:
-        """Evaluate a workspace, keep what was scored, and write it down."""
+        """Evaluate a workspace, keep what was scored, and write it down; jobs end before."""
+        self.jobs.end("an evaluation")
         number = sum(1 for _ in (self.recorder.directory / EVALUATIONS).glob("*")) + 1
         name = f"{EVALUATIONS}/{number:03d}-{split}"
         keep = self.recorder.directory / name
@@ -173,19 +193,45 @@ class Episode:
         result = self.sandbox.run(action.command, self._limits(seconds), log=log)
         if log.exists():
             self._outputs_bytes += log.stat().st_size
-            self.workspace.views[OUTPUTS_VIEW] = log.parent
-            self.workspace.link_views()
+            self._show_outputs()
         output = join_output(result.head, result.tail, result.omitted, f"{OUTPUTS_VIEW}/{log.name}")
         return self.workspace.scrub(f"{output.rstrip()}\n[{_ending(result, seconds)}]".lstrip())
 
+    def _use_job(self, action: StartJob | WaitJob | KillJob) -> Result:
+        left = self.meter.seconds_left
+        aside = ""
+        if isinstance(action, StartJob):
+            limits = self._limits(max(0.01, min(action.timeout or left, left)))
+            self._show_outputs()
+            body = self.jobs.start(action, limits)
+        elif isinstance(action, WaitJob):
+            most = action.max_seconds or self._tier.limits.command_seconds
+            body, aside = self.jobs.wait(action, max(0.01, min(most, left)))
+        else:
+            body, aside = self.jobs.kill(action)
+        return Result(self.workspace.scrub(body), aside=self.workspace.scrub(aside))
+
+    def _use_file(self, action: ReadFile | WriteFile | EditFile) -> str:
+        if isinstance(action, ReadFile):
+            return self.workspace.read(action.path, action.start, action.end)
+        if isinstance(action, WriteFile):
+            return self.workspace.write(action.path, action.text)
+        return self.workspace.edit(action.path, action.old, action.new)
+
+    def _show_outputs(self) -> None:
+        """Let the agent see the folder of long outputs."""
+        self.workspace.views[OUTPUTS_VIEW] = self.recorder.directory / OUTPUTS
+        self.workspace.link_views()
+
     def _limits(self, seconds: float) -> Limits:
         limits = self._tier.limits
+        used = self._outputs_bytes + self.jobs.log_bytes
         return Limits(
             seconds=seconds,
             memory_bytes=limits.memory_mb << 20,
             processes=limits.processes,
             workspace_bytes=limits.workspace_mb << 20,
-            log_bytes=max(0, min(MAX_OUTPUT_BYTES, MAX_OUTPUTS_BYTES - self._outputs_bytes)),
+            log_bytes=max(0, min(MAX_OUTPUT_BYTES, MAX_OUTPUTS_BYTES - used)),
             threads=limits.threads,
         )
 
@@ -193,12 +239,13 @@ class Episode:
         if self.meter.left.evaluations == 0:
             raise ActionError("no evaluations are left; go on with your own experiments, or submit")
         self.meter.evaluations += 1
+        aside = self.jobs.end("an evaluation")
         evaluation = self.evaluate(self.workspace, "dev")
         score = evaluation.score
         self.scores.append(score)
         if evaluation.kept is not None and score.value is not None and not self._is_worse(score.value):
             self._best = (score.value, evaluation.kept)
-        return Result(f"{self._verdict(score)}\n{evaluation.output}".rstrip(), score)
+        return Result(f"{self._verdict(score)}\n{evaluation.output}".rstrip(), score, aside)
 
     def _is_worse(self, value: float) -> bool:
         """Than the best so far; of equals the later one counts, as in the paper's protocol."""

@@ -16,6 +16,7 @@ from mlrcbench.sandbox import Limits, Policy, Sandbox
 from mlrcbench.sandbox.job import Job, Until
 from tests.sandbox.conftest import LIMITS, open_or_skip, running, text
 
+EATER = f"{sys.executable} -c 'x = [bytearray(1 << 20) for _ in range(150)]; input()' < <(sleep 60)"
 LONG = Limits(seconds=60)
 
 
@@ -100,8 +101,7 @@ def test_daemons_end_with_their_job(box: Sandbox, folder: Path) -> None:
     [
         ("sleep 60", replace(LONG, seconds=0.3), "timeout"),
         (
-            f"{sys.executable} -c 'x = [bytearray(1 << 20) for _ in range(150)]; input()' < <(sleep 60) &"
-            f"{sys.executable} -c 'x = [bytearray(1 << 20) for _ in range(150)]; input()' < <(sleep 60)",
+            f"{EATER} & {EATER}",
             replace(LONG, memory_bytes=250 << 20),
             "memory",
         ),
@@ -114,9 +114,7 @@ def test_daemons_end_with_their_job(box: Sandbox, folder: Path) -> None:
     ],
     ids=["seconds", "memory", "workspace", "processes"],
 )
-def test_limits_hold_for_jobs(
-    box: Sandbox, folder: Path, command: str, limits: Limits, ending: str
-) -> None:
+def test_limits_hold_for_jobs(box: Sandbox, folder: Path, command: str, limits: Limits, ending: str) -> None:
     """Each job is watched like a command, and the sandbox goes on."""
     job, _ = start(box, folder, command, limits)
     waited = job.wait(Until(), 30)
