@@ -22,7 +22,7 @@ LAYERS = (
     ("metrics", "spaces", "sandbox", "files", "workspace", "reward"),
     ("child", "competition", "jobs"),
     ("evaluation", "registry", "record"),
-    ("episode", "env"),
+    ("preparation", "episode", "env", "vector"),
     ("agents", "verify"),
     ("testing",),
     ("cli",),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mlrcbench.budget import Budget
     from mlrcbench.card import Card
     from mlrcbench.competition import Competition, Instance, home
-    from mlrcbench.env import ResearchEnv, make, make_vec
+    from mlrcbench.env import ResearchEnv, make
     from mlrcbench.errors import (
         ActionError,
         CardError,
@@ -48,9 +48,11 @@ if TYPE_CHECKING:
         SubmissionError,
         WorkspaceError,
     )
+    from mlrcbench.preparation import Prepared, prepare
     from mlrcbench.record import Record, read_record
     from mlrcbench.registry import get_competition, list_competitions
     from mlrcbench.score import Score
+    from mlrcbench.vector import VectorEnv, make_vec
     from mlrcbench.verify import replay, rescore
 
 __version__ = "0.1.0"
@@ -72,7 +74,7 @@ _HOMES = {
     "budget": ("Budget",),
     "card": ("Card",),
     "competition": ("Competition", "Instance", "home"),
-    "env": ("ResearchEnv", "make", "make_vec"),
+    "env": ("ResearchEnv", "make"),
     "errors": (
         "ActionError",
         "CardError",
@@ -85,9 +87,11 @@ _HOMES = {
         "SubmissionError",
         "WorkspaceError",
     ),
+    "preparation": ("Prepared", "prepare"),
     "record": ("Record", "read_record"),
     "registry": ("get_competition", "list_competitions"),
     "score": ("Score",),
+    "vector": ("VectorEnv", "make_vec"),
     "verify": ("replay", "rescore"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
@@ -106,6 +110,7 @@ __all__ = [
     "Instance",
     "KillJob",
     "MlrcbenchError",
+    "Prepared",
     "ReadFile",
     "Record",
     "RecordError",
@@ -118,6 +123,7 @@ __all__ = [
     "StartJob",
     "SubmissionError",
     "Submit",
+    "VectorEnv",
     "WaitJob",
     "WorkspaceError",
     "WriteFile",
@@ -127,6 +133,7 @@ __all__ = [
     "make",
     "make_vec",
     "play",
+    "prepare",
     "read_record",
     "replay",
     "rescore",

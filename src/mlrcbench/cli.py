@@ -24,7 +24,8 @@ from mlrcbench.agents import Step, play
 from mlrcbench.agents.scripted import NAMES, make_agent
 from mlrcbench.card import Card
 from mlrcbench.errors import ActionError, MlrcbenchError
-from mlrcbench.progress import Progress
+from mlrcbench.preparation import Prepared, prepare
+from mlrcbench.progress import Bar, Progress
 from mlrcbench.sandbox import KINDS, isolation_report
 from mlrcbench.table import table
 from mlrcbench.testing import check_competition, format_findings, format_verdicts, run_attacks
@@ -83,15 +84,20 @@ def _tier_rows(card: Card) -> list[list[str]]:
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    competition = mlrcbench.get_competition(options.id)
-    for seed in range(options.instances):
-        started = time.monotonic()
-        with Progress(f"preparing {options.id}, instance {seed}", quiet=options.quiet) as progress:
-            instance = competition.instance(
-                seed, options.tier, secret=options.secret, on_progress=progress.say
-            )
-        print(f"instance {seed}: {instance.root} ({time.monotonic() - started:.1f} s)")
-    return 0
+    """Status 1 if an instance could not be built; the others are."""
+    seeds = range(options.first, options.first + options.instances)
+    with Bar(f"preparing {options.id}", len(seeds), quiet=options.quiet) as bar:
+
+        def show(one: Prepared) -> None:
+            if one.instance is None:
+                bar.advance(f"instance {one.seed}: FAILED: {one.error}", error=True)
+            else:
+                bar.advance(f"instance {one.seed}: {one.instance.root} ({one.seconds:.1f} s)")
+
+        found = prepare(
+            options.id, seeds, tier=options.tier, jobs=options.jobs, secret=options.secret, on_prepared=show
+        )
+    return 1 if any(one.instance is None for one in found) else 0
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -268,9 +274,11 @@ def _parser() -> argparse.ArgumentParser:
     show = add("show", _show, "Show a competition's card.")
     show.add_argument("id", help="a competition's id")
     show.add_argument("--statement", action="store_true", help="also what the agent reads")
-    prepare = add("prepare", _prepare, "Build instances ahead of time.")
-    _add_instance_options(prepare)
-    prepare.add_argument("--instances", type=int, default=1, help="how many, from 0 (default 1)")
+    ahead = add("prepare", _prepare, "Build instances ahead of time.")
+    _add_instance_options(ahead)
+    ahead.add_argument("--instances", type=int, default=1, help="how many (default 1)")
+    ahead.add_argument("--first", type=int, default=0, help="seed of the first (default 0)")
+    ahead.add_argument("--jobs", type=int, default=1, help="how many are built at once (default 1)")
     run = add("run", _run, "Play an episode by a scripted agent.")
     _add_instance_options(run)
     run.add_argument("--agent", choices=NAMES, default="reference", help="who plays (default: reference)")

@@ -87,6 +87,7 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         self._folder: Path | None = None
         self._episode: Episode | None = None
         self._observation: Observation | None = None
+        self._interruption = ""
         #: Directory of the last episode's record.
         self.record: Path | None = None
 
@@ -109,7 +110,9 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
             SandboxError: The sandbox cannot work here.
         """
         super().reset(seed=seed)
-        instance = self.competition.instance(self._pick(options or {}), self.tier.name, secret=self._secret)
+        instance = self.competition.instance(
+            self._pick(options or {}), self.tier.name, secret=self._secret, on_progress=self._go_on
+        )
         self._end_episode("reset")
         episode = self._begin(instance, seed)
         self._observation = episode.observe(episode.briefing)
@@ -148,7 +151,7 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
             spent = None if terminated else episode.meter.spent
             final = episode.finish() if terminated or spent else None
         except (SandboxError, ScoringError) as failure:
-            self._end_episode(f"failed: {failure}")
+            self._end_episode(self._interruption or f"failed: {failure}")
             raise
         terms = {"dev": self._reward.potential(episode.best) - self._reward.potential(best), "test": 0.0}
         info: dict[str, Any] = {"action": name, "error": error, "reward_terms": terms}
@@ -200,10 +203,36 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
             return None
         return self._observation.text
 
+    def warm_up(self) -> None:
+        """Start the episode's sandbox now, rather than with its first command.
+
+        Raises:
+            ResetNeeded: There is no episode, or it is over.
+            SandboxError: It cannot be set up.
+        """
+        self._require_episode().sandbox.start()
+
+    def interrupt(self, reason: str) -> None:
+        """Make a step or a reset that another thread is waiting for fail soon, with a `SandboxError`.
+
+        The episode is over, and the environment can only be closed. For host programs that
+        cannot wait; the only method that may be called while another one runs.
+
+        Args:
+            reason: The ending that the record names.
+        """
+        self._interruption = reason
+        if self._episode is not None:
+            self._episode.interrupt()
+
+    def _go_on(self, _: str = "") -> None:
+        if self._interruption:
+            raise SandboxError(f"interrupted: {self._interruption}")
+
     @override
     def close(self) -> None:
         """End the episode, its processes and its folder; records stay."""
-        self._end_episode("closed")
+        self._end_episode(self._interruption or "closed")
         if self._folder is not None:
             remove_tree(self._folder)
             self._folder = None
@@ -215,6 +244,7 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
 
     def _begin(self, instance: Instance, seed: int | None) -> Episode:
         """A new episode with its record; neither is left open if it cannot begin."""
+        self._go_on()
         recorder = Recorder(new_directory(self._records))
         try:
             episode = Episode(self.competition, instance, self.settings, self._own_folder(), recorder)
@@ -305,21 +335,3 @@ def _summary(score: Score) -> dict[str, Any]:
 def make(competition: str | Competition, **options: Any) -> ResearchEnv:
     """An environment; `options` are those of `ResearchEnv`."""
     return ResearchEnv(competition, **options)
-
-
-def make_vec(
-    competition: str, num_envs: int, *, vectorization_mode: str = "sync", **options: Any
-) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
-    """`gymnasium.make_vec` with what text needs: no shared memory in the asynchronous mode.
-
-    Args:
-        competition: Its id.
-        num_envs: How many copies.
-        vectorization_mode: "sync" or "async".
-        options: Those of `ResearchEnv`.
-    """
-    card = get_competition(competition).card
-    vector = {"shared_memory": False} if vectorization_mode == "async" else {}
-    return gymnasium.make_vec(
-        card.gymnasium_id, num_envs, vectorization_mode, vector_kwargs=vector, **options
-    )

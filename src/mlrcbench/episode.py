@@ -113,6 +113,8 @@ class Episode:
         self.workspace.create()
         policy = Policy(self.workspace.root, readable=(instance.public, recorder.directory / OUTPUTS))
         self.sandbox: Sandbox = open_sandbox(settings.sandbox, policy)
+        self._evaluating: Sandbox | None = None
+        self._interrupted = False
         self.jobs = Jobs(self.sandbox, recorder.directory / OUTPUTS, OUTPUTS_VIEW)
 
     @property
@@ -174,11 +176,30 @@ class Episode:
         name = f"{EVALUATIONS}/{number:03d}-{split}"
         keep = self.recorder.directory / name
         evaluation = evaluate(
-            workspace, self.competition, self.instance, split, sandbox=self.settings.sandbox, keep=keep
+            workspace,
+            self.competition,
+            self.instance,
+            split,
+            sandbox=self.settings.sandbox,
+            keep=keep,
+            on_open=self._opened,
         )
         entry = {"after_step": self.meter.steps, "split": split, "by": by, "folder": name}
         self.recorder.write("evaluation", {**entry, "score": evaluation.score.to_json()})
         return evaluation
+
+    def interrupt(self) -> None:
+        """End what runs, from any thread; whoever waits for it gets a `SandboxError` soon."""
+        self._interrupted = True
+        self.sandbox.interrupt()
+        if self._evaluating is not None:
+            self._evaluating.interrupt()
+
+    def _opened(self, sandbox: Sandbox) -> None:
+        """An evaluation has a sandbox of its own."""
+        self._evaluating = sandbox
+        if self._interrupted:
+            sandbox.interrupt()
 
     def close(self) -> None:
         """End every process and remove the workspace; the record stays."""

@@ -170,7 +170,15 @@ class Sandbox(Protocol):
         ...
 
     def interrupt(self) -> None:
-        """End whatever runs, from any thread; the call that waits for it raises `SandboxError`."""
+        """End whatever runs, from any thread: who waits for it gets a `SandboxError`, like later calls."""
+        ...
+
+    def start(self) -> None:
+        """Do now what the first command would have to wait for.
+
+        Raises:
+            SandboxError: The sandbox cannot be set up.
+        """
         ...
 
     def close(self) -> None:

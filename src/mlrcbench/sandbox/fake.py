@@ -60,6 +60,9 @@ class FakeSandbox:
     def interrupt(self) -> None:
         """Nothing runs."""
 
+    def start(self) -> None:
+        """There is nothing to start."""
+
     def close(self) -> None:
         """Refuse further commands."""
         self._closed = True

@@ -118,9 +118,8 @@ class SupervisedJob:
             close_channel(self._channel)
 
     def interrupt(self) -> None:
-        """Make whoever waits for it, in another thread, fail at once."""
-        with contextlib.suppress(OSError):
-            self._channel.shutdown(socket.SHUT_RDWR)
+        """End it; whoever waits for it in another thread fails when it is gone."""
+        hang_up(self._channel)
 
     def _ask(self, request: dict[str, Any], seconds: float) -> Waited:
         with self._lock:
@@ -149,8 +148,15 @@ def close_channel(channel: socket.socket) -> None:
     with contextlib.suppress(OSError):
         channel.settimeout(_GRACE_SECONDS)
         wire.send(channel, {"close": True})
+    with contextlib.suppress(OSError):
         wire.receive(channel)  # it closes its side when all have ended
     channel.close()
+
+
+def hang_up(channel: socket.socket) -> None:
+    """Have a supervisor end everything, whoever is waiting for it: they learn it when it is done."""
+    with contextlib.suppress(OSError):
+        channel.shutdown(socket.SHUT_WR)
 
 
 def read_result(message: wire.Message) -> ExecResult:

@@ -30,7 +30,7 @@ from typing import Any, Self
 from mlrcbench.errors import SandboxError
 from mlrcbench.sandbox import ExecResult, Isolation, Limits, Policy, client, environment, visible
 from mlrcbench.sandbox.isolation import describe
-from mlrcbench.sandbox.job import SupervisedJob, Until, Waited, close_channel, read_result
+from mlrcbench.sandbox.job import SupervisedJob, Until, Waited, close_channel, hang_up, read_result
 from mlrcbench.sandbox.supervisor import files, wire
 
 _GRACE_SECONDS = 60.0
@@ -127,12 +127,12 @@ class SupervisedSandbox:
 
     def interrupt(self) -> None:
         """See `Sandbox.interrupt`."""
+        self._closed = True
         for job in list(self._jobs):
             job.interrupt()
         channel = self._channel
         if channel is not None:
-            with contextlib.suppress(OSError):
-                channel.shutdown(socket.SHUT_RDWR)
+            hang_up(channel)
 
     def close(self) -> None:
         """End every process. Idempotent."""
