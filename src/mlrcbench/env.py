@@ -203,6 +203,11 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
             return None
         return self._observation.text
 
+    @property
+    def runs_jobs(self) -> bool:
+        """Whether the episode's sandbox runs jobs; False if there is no episode."""
+        return self._episode is not None and self._episode.sandbox.runs_jobs
+
     def warm_up(self) -> None:
         """Start the episode's sandbox now, rather than with its first command.
 
