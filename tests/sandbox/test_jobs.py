@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 import time
@@ -201,6 +202,27 @@ def test_the_library_may_be_asked_from_another_thread_to_give_up(plain: Sandbox,
     while running("4321.85") and time.monotonic() < deadline:
         time.sleep(0.02)
     assert running("4321.85") == []
+
+
+def test_a_killed_library_leaves_no_job(box: Sandbox, folder: Path, space: Path) -> None:
+    """Nor what the job has started."""
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from mlrcbench.sandbox import Limits, Policy, open_sandbox\n"
+        "from mlrcbench.sandbox.job import Until\n"
+        "box = open_sandbox(sys.argv[1], Policy(Path(sys.argv[2])))\n"
+        "job = box.start_job('setsid sleep 4321.86 & sleep 4321.86', Limits(60), log=Path(sys.argv[3]))\n"
+        "job.wait(Until('quiet', quiet=0.2), 20)\n"
+        "print('ready', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    kind = {"none": "process"}.get(box.isolation.tier, box.isolation.tier)
+    words = [sys.executable, "-c", code, kind, str(space), str(folder / "log")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("ready\n", -9), done.stderr
+    deadline = time.monotonic() + 20
+    while running("sleep\x004321.86") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert running("sleep\x004321.86") == []
 
 
 def test_a_closed_sandbox_starts_no_jobs(plain: Sandbox, folder: Path) -> None:
