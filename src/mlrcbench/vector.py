@@ -224,8 +224,10 @@ class VectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], Sequence[Any], npt.ND
     def close_extras(self, **_: Any) -> None:
         """End all episodes and builds, with their processes and folders; records stay."""
         self._stop.set()
-        wait([*self._gone, *(slot.close("closed") for slot in self._slots)])
+        ends = [*self._gone, *(slot.close("closed") for slot in self._slots)]
         self._executor.shutdown()
+        for end in ends:
+            end.result()
 
     def _late(self, steps: dict[int, Future[Step]]) -> set[int]:
         """Environments that missed the deadline."""

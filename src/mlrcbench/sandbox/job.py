@@ -8,6 +8,7 @@ those of a job. Its output goes to a log file, which only the supervisor can wri
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 from mlrcbench.errors import SandboxError
 from mlrcbench.sandbox import ExecResult
-from mlrcbench.sandbox.supervisor import wire
+from mlrcbench.sandbox.supervisor import files, wire
 
 _GRACE_SECONDS = 60.0
 
@@ -84,9 +85,16 @@ class Job(Protocol):
 class SupervisedJob:
     """A job behind the channel of its supervisor."""
 
-    def __init__(self, channel: socket.socket) -> None:
-        """Take over a channel on which a job was just started."""
+    def __init__(self, channel: socket.socket, home: str) -> None:
+        """Take over a channel on which a job was just started.
+
+        Args:
+            channel: To its supervisor.
+            home: Its private folder, which the supervisor removes if it can; empty if it is not
+                visible from here.
+        """
         self._channel = channel
+        self._home = home
         self._lock = threading.Lock()
         self._result: ExecResult | None = None
 
@@ -134,6 +142,7 @@ class SupervisedJob:
                 raise SandboxError(f"the job's supervisor was lost: {error}") from error
             if message is None:
                 self._channel.close()
+                remove_home(self._home)
                 raise SandboxError("the job's supervisor has ended, and the job with it")
             told = message.fields
             if "met" in told:
@@ -151,6 +160,14 @@ def close_channel(channel: socket.socket) -> None:
     with contextlib.suppress(OSError):
         wire.receive(channel)  # it closes its side when all have ended
     channel.close()
+
+
+def remove_home(home: str) -> None:
+    """Remove a private folder that its supervisor may not remove any more; none if it is empty."""
+    if home:
+        with contextlib.suppress(OSError):
+            files.empty(home, seconds=_GRACE_SECONDS)
+            os.rmdir(home)
 
 
 def hang_up(channel: socket.socket) -> None:

@@ -30,8 +30,16 @@ from typing import Any, Self
 from mlrcbench.errors import SandboxError
 from mlrcbench.sandbox import ExecResult, Isolation, Limits, Policy, client, environment, visible
 from mlrcbench.sandbox.isolation import describe
-from mlrcbench.sandbox.job import SupervisedJob, Until, Waited, close_channel, hang_up, read_result
-from mlrcbench.sandbox.supervisor import files, wire
+from mlrcbench.sandbox.job import (
+    SupervisedJob,
+    Until,
+    Waited,
+    close_channel,
+    hang_up,
+    read_result,
+    remove_home,
+)
+from mlrcbench.sandbox.supervisor import wire
 
 _GRACE_SECONDS = 60.0
 _LIBRARY = visible.library_paths()
@@ -94,10 +102,9 @@ class SupervisedSandbox:
         """See `Sandbox.start_job`."""
         with self._usable():
             self._call({"shared": True})
-            home, wanted = self._home, self._wanted()
-            if self._tier != "strong":
-                home = wanted["home"] = _new_home()
-            channel, _ = client.connect({**wanted, "uid": self._uid})
+            private = self._tier == "strong"  # then every supervisor has a /tmp of its own
+            home = self._home if private else _new_home()
+            channel, _ = client.connect({**self._wanted(), "uid": self._uid, "home": home})
             try:
                 channel.settimeout(_GRACE_SECONDS)
                 request = {**self._request(command, limits, home), "shared": True, "job": True}
@@ -107,13 +114,13 @@ class SupervisedSandbox:
                 if message is None:
                     raise SandboxError("the job's supervisor ended before the job began")
                 if "started" not in message.fields:
-                    read_result(message)
-                    raise SandboxError("the job's supervisor said something else than that it began")
+                    raise SandboxError(f"the job could not be started: {message.fields.get('error')}")
             except BaseException:
                 channel.close()
                 raise
             self._jobs = [job for job in self._jobs if job.result is None]
-            self._jobs.append(SupervisedJob(channel))
+            self._jobs.append(SupervisedJob(channel, "" if private else home))
+            self._check_open()
             return self._jobs[-1]
 
     def search(self, log: Path, until: Until) -> Waited:
@@ -187,7 +194,13 @@ class SupervisedSandbox:
             if self._tier != "strong":
                 self._home = _new_home()
             self._channel, self._uid = client.connect(self._wanted())
+            self._check_open()
         return self._channel
+
+    def _check_open(self) -> None:
+        """Closed or interrupted, perhaps by another thread just now."""
+        if self._closed:
+            raise SandboxError("this sandbox is closed; open a new one")
 
     @property
     def _shares(self) -> bool:
@@ -200,8 +213,7 @@ class SupervisedSandbox:
         if self._owner != os.getpid():
             raise SandboxError("this sandbox belongs to the process that opened it; open one in this process")
         with self._lock:
-            if self._closed:
-                raise SandboxError("this sandbox is closed; open a new one")
+            self._check_open()
             try:
                 yield
             except OSError as error:
@@ -265,10 +277,7 @@ class SupervisedSandbox:
         """Let go of a supervisor that failed, and remove the home that it may not remove any more."""
         self._end_jobs()
         self._disconnect()
-        if self._tier != "strong" and self._home:
-            with contextlib.suppress(OSError):
-                files.empty(self._home, seconds=_GRACE_SECONDS)
-                os.rmdir(self._home)
+        remove_home("" if self._tier == "strong" else self._home)
 
     def _disconnect(self) -> None:
         if self._channel is not None:
