@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,15 @@ def test_a_job_is_started_watched_and_waited_for(env: mlrcbench.ResearchEnv) -> 
 def test_what_a_wait_saw_in_passing_is_shown_again_in_full(env: mlrcbench.ResearchEnv) -> None:
     """A wait that ran out shows what is new; the end shows everything, so that it can be compared."""
     body(env, StartJob("echo one; until [ -e go ]; do sleep 0.02; done; echo two; exit 4"))
+    assert env.record is not None
+    while (env.record / "outputs" / "job-1.txt").read_text() != "one\n":
+        time.sleep(0.02)
     observation, *_ = env.step(WaitJob(1, "quiet", seconds=0.3))
     assert observation["text"].startswith("[job 1 was quiet for 0.3 s]\none\n[")
     assert observation in env.observation_space
     assert body(env, WaitJob(1, max_seconds=0.1)).startswith("[job 1 goes on after 0 s]\n[under")
     body(env, Run("touch go"))
     assert body(env, WaitJob(1)).startswith("one\ntwo\n[job 1: exit status 4]")
-    assert env.record is not None
     steps = mlrcbench.read_record(env.record).steps
     assert [step["aside"] for step in steps] == ["", "one", "", "", ""]
 
@@ -129,7 +132,7 @@ def test_patterns_that_cannot_be_used(env: mlrcbench.ResearchEnv) -> None:
 
 def test_time_is_limited(tmp_path: Path) -> None:
     """By the job's own limit, by the wait's, and by what is left of the episode."""
-    with make(tmp_path, budget={"seconds": 3.0}) as env:
+    with make(tmp_path, budget={"seconds": 8.0}) as env:
         env.reset(seed=0)
         body(env, StartJob("sleep 60", timeout=0.2))
         assert body(env, WaitJob(1)).startswith("[job 1: stopped: it reached its time limit]")
@@ -167,9 +170,11 @@ def test_a_job_cannot_take_the_place_of_a_view(env: mlrcbench.ResearchEnv) -> No
 def test_records_with_jobs_replay(tmp_path: Path) -> None:
     """What was determined by the job's output is compared, what was seen in passing is not."""
     script = [
-        StartJob("for i in 1 2 3 4 5 6; do echo epoch $i; sleep 0.05; done; exit 2"),
-        WaitJob(1, "match", "epoch 3"),
+        StartJob(f"{COUNT}; exit 2"),
+        WaitJob(1, "match", "epoch 2"),
         WaitJob(1, max_seconds=0.01),
+        WaitJob(1, "quiet", seconds=0.1),
+        Run("touch go"),
         WaitJob(1),
         StartJob("echo hello; sleep 60"),
         WaitJob(2, "match", "hello"),

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from mlrcbench.errors import SandboxError
-from mlrcbench.sandbox import Limits, Policy, Sandbox
+from mlrcbench.sandbox import MAX_JOBS, Limits, Policy, Sandbox
 from mlrcbench.sandbox.job import Job, Until
+from mlrcbench.sandbox.supervisor import place
 from tests.sandbox.conftest import LIMITS, open_or_skip, running, text
 
 EATER = f"{sys.executable} -c 'x = [bytearray(1 << 20) for _ in range(150)]; input()' < <(sleep 60)"
@@ -66,17 +67,18 @@ def test_a_job_goes_on_while_commands_come_and_go(box: Sandbox, folder: Path, sp
 def test_jobs_write_what_commands_wrote(box: Sandbox, folder: Path) -> None:
     """And the other way round: all run as one user."""
     box.run("echo 1 > first; mkdir folder", LIMITS)
-    job, _ = start(box, folder, "echo 2 >> first && echo 3 > folder/second; sleep 60")
-    assert job.wait(Until("quiet", quiet=0.3), 20).met == "quiet"
+    job, _ = start(box, folder, "echo 2 >> first && echo 3 > folder/second; echo up; sleep 60")
+    assert job.wait(match("up"), 20).met == "match"
     assert text(box.run("echo 4 >> folder/second; rm -r folder/second; cat first", LIMITS)) == "1\n2\n"
 
 
 def test_several_jobs_run_at_once_and_end_one_by_one(box: Sandbox, folder: Path) -> None:
     """To kill one leaves the others and the commands alone."""
     marks = [f"sleep 4321.{number}" for number in (81, 82, 83)]
-    jobs = [start(box, folder, f"setsid {mark} & {mark}")[0] for mark in marks]
+    jobs = [start(box, folder, f"setsid {mark} & echo up; {mark}")[0] for mark in marks]
     for job in jobs:
-        assert job.wait(Until("quiet", quiet=0.1), 20).met == "quiet"
+        assert job.wait(match("up"), 20).met == "match"
+        assert job.wait(Until("quiet", quiet=0.5), 20).met == "quiet"
     assert all(len(running(mark.split()[1])) >= 2 for mark in marks)
     assert jobs[1].kill().ending == "killed"
     assert running("4321.82") == []
@@ -185,10 +187,15 @@ def test_hostile_patterns_are_bounded(
         assert job.wait(Until(), 20).met == "exit"
         waited = plain.search(log, match(pattern))
     else:
-        assert job.wait(Until("quiet", quiet=0.1), 20).met == "quiet"
-        waited = job.wait(match(pattern), 1.0)
+        assert job.wait(match("!"), 20).met == "match"
+        waited = job.wait(match(pattern), 20)
     assert (waited.met, words in waited.why) == ("error", True), waited.why
     assert plain.run("true", LIMITS).exit_status == 0
+
+
+def test_supervisors_know_how_many_commands_there_may_be() -> None:
+    """They cannot import the number."""
+    assert place._MOST_COMMANDS == MAX_JOBS + 1
 
 
 def test_the_library_may_be_asked_from_another_thread_to_give_up(plain: Sandbox, folder: Path) -> None:
@@ -210,9 +217,10 @@ def test_a_killed_library_leaves_no_job(box: Sandbox, folder: Path, space: Path)
         "import os, signal, sys\nfrom pathlib import Path\n"
         "from mlrcbench.sandbox import Limits, Policy, open_sandbox\n"
         "from mlrcbench.sandbox.job import Until\n"
+        "COMMAND = 'setsid sleep 4321.86 & echo up; sleep 4321.86'\n"
         "box = open_sandbox(sys.argv[1], Policy(Path(sys.argv[2])))\n"
-        "job = box.start_job('setsid sleep 4321.86 & sleep 4321.86', Limits(60), log=Path(sys.argv[3]))\n"
-        "job.wait(Until('quiet', quiet=0.2), 20)\n"
+        "job = box.start_job(COMMAND, Limits(60), log=Path(sys.argv[3]))\n"
+        "job.wait(Until('match', 'up'), 20)\n"
         "print('ready', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
     kind = {"none": "process"}.get(box.isolation.tier, box.isolation.tier)

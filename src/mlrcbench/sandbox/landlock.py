@@ -129,7 +129,9 @@ class SupervisedSandbox:
             request = {"search": until.pattern, "start": until.start, "shared": self._shares}
             found = self._call(request, (file.fileno(),)).fields
         if "error" in found:
-            return Waited("error", why=found["error"])
+            raise SandboxError(f"the output could not be searched: {found['error']}")
+        if "why" in found:
+            return Waited("error", why=found["why"])
         return Waited("exit") if found["end"] is None else Waited("match", end=found["end"])
 
     def interrupt(self) -> None:

@@ -14,7 +14,7 @@ import time
 from . import wire
 from .child import Confinement
 from .output import OutputRing
-from .search import Search
+from .search import WALL_SECONDS, Search
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Desk:
         now = time.monotonic()
         if self._ring.total != self._total:
             self._total, self._last_output = self._ring.total, now
-        if self._search is not None and self._search.output in ready:
+        if self._search is not None and (self._search.output in ready or now >= self._search_until):
             poll.unregister(self._search.output)
             self._end_search(self._search, now)
         if self._request is not None and not self.ended:
@@ -95,6 +95,7 @@ class Desk:
         elif self._may_search(request) and now >= self._next_search:
             self._search = Search(self._confinement, self._log, request["pattern"], self._start, final=False)
             self._searched, self._search_began = self._total, now
+            self._search_until = now + WALL_SECONDS
             poll.register(self._search.output, select.POLLIN)
         elif now >= self._deadline and self._search is None:
             self._answer({"met": "time"})
@@ -110,11 +111,11 @@ class Desk:
             self._search = None
 
     def _end_search(self, search: Search, now: float) -> None:
-        found = search.result()
+        found = search.result(0.0)
         self.close()
         self._next_search = now + max(_PERIOD, _SHARE * (now - self._search_began))
-        if "error" in found:
-            self._answer({"met": "error", "why": found["error"]})
+        if "why" in found:
+            self._answer({"met": "error", "why": found["why"]})
         elif found["end"] is not None:
             self._answer({"met": "match", "end": found["end"]})
         else:
@@ -128,7 +129,7 @@ class Desk:
         """When to look again, if nothing happens before."""
         request, times = self._request, [math.inf]
         if request is not None and not self.ended:
-            times += [self._deadline] if self._search is None else []
+            times += [self._deadline if self._search is None else self._search_until]
             times += [self._last_output + request["quiet"]] if request["until"] == "quiet" else []
             times += [self._next_search] if self._may_search(request) else []
         self.next_look = min(times)

@@ -20,7 +20,7 @@ from .child import Child
 from .desk import Desk
 from .output import OutputRing
 from .place import Place
-from .search import Search
+from .search import WALL_SECONDS, Search
 from .setup import prepare
 from .watch import Watch
 
@@ -104,7 +104,7 @@ class Supervisor:
         """Search the output of a job that has ended."""
         search = Search(self._place.confinement, log, request["search"], request["start"], final=True)
         try:
-            return search.result()
+            return search.result(WALL_SECONDS)
         finally:
             search.close()
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LINE_BYTES = 2_000
 _CPU_SECONDS = 1
-_WALL_SECONDS = 20.0
+WALL_SECONDS = 20.0
 _MEMORY_BYTES = 512 << 20
 _CHUNK = 1 << 20
 _LOG, _ANSWER = 3, 4
@@ -65,25 +65,25 @@ class Search:
         os.close(write_end)
         self._process = os.pidfd_open(self._pid)
 
-    def result(self) -> dict[str, Any]:
-        """Wait for the result.
+    def result(self, seconds: float) -> dict[str, Any]:
+        """Wait so long for the result.
 
         Returns:
             `end`, the byte after the first line that matches, or None; `searched`, up to where
-            a later search need not look again; or `error`, a sentence.
+            a later search need not look again; or `why` there is no result, a sentence.
         """
         text = b""
         with contextlib.suppress(OSError):
-            while select.select([self.output], [], [], _WALL_SECONDS)[0]:
+            while select.select([self.output], [], [], seconds)[0]:
                 piece = os.read(self.output, 1 << 12)
                 text += piece
                 if not piece or len(text) > 1 << 12:
                     break
         try:
             found = json.loads(text)
-            return found if "error" in found else {"end": found["end"], "searched": int(found["searched"])}
+            return found if "why" in found else {"end": found["end"], "searched": int(found["searched"])}
         except (ValueError, KeyError, TypeError):
-            return {"error": _TOO_DEAR}
+            return {"why": _TOO_DEAR}
 
     def close(self) -> None:
         """End it, if it goes on, and reap it."""
@@ -113,11 +113,11 @@ def _main(confinement: Confinement, log: int, answer: int, what: tuple[str, int,
     try:
         found = _search(re.compile(pattern), start, final)
     except (re.error, OverflowError) as error:
-        found = {"error": f"the pattern is no regular expression: {str(error)[:200]}"}
+        found = {"why": f"the pattern is no regular expression: {str(error)[:200]}"}
     except RecursionError:
-        found = {"error": "the pattern is nested too deeply"}
+        found = {"why": "the pattern is nested too deeply"}
     except MemoryError:
-        found = {"error": _TOO_DEAR}
+        found = {"why": _TOO_DEAR}
     os.write(_ANSWER, json.dumps(found).encode())
 
 
