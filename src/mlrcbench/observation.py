@@ -42,7 +42,8 @@ class Observation:
     @property
     def text(self) -> str:
         """Body, aside if there is one, and status line."""
-        return "\n".join(part for part in (self.body, self.aside, self.status) if part or part is self.body)
+        aside = f"{self.aside}\n" if self.aside else ""
+        return f"{self.body}\n{aside}{self.status}"
 
     @property
     def status(self) -> str:
