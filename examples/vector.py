@@ -7,7 +7,7 @@ import mlrcbench
 SUBMIT = json.dumps({"action": "submit"})
 
 if __name__ == "__main__":
-    vector = mlrcbench.make_vec("_template", 4, vectorization_mode="sync", instances=100)
+    vector = mlrcbench.make_vec("_template", 4, vectorization_mode="threads", instances=100)
     observations, infos = vector.reset(seed=0)
     print("instances", infos["instance"].tolist())
     vector.action_space.seed(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 import mlrcbench
 from mlrcbench.files import TreeLimits
+from mlrcbench.registry import get_competition
 from mlrcbench.workspace import Workspace
 
 # The core is tested on what users get by default: the strongest sandbox that works here.
@@ -69,3 +71,10 @@ def body(env: mlrcbench.ResearchEnv, action: Any) -> str:
     observation, *_ = env.step(action)
     text: str = observation["text"]
     return text
+
+
+def copy_of_template(tmp_path: Path) -> Path:
+    """A copy of the template's folder, to be changed."""
+    path = tmp_path / "_template"
+    shutil.copytree(get_competition("_template").folder, path, ignore=shutil.ignore_patterns("__pycache__"))
+    return path

@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from mlrcbench.actions import (
     ACTIONS,
     MAX_JSON_CHARS,
+    UNTIL,
     EditFile,
     Evaluate,
+    KillJob,
     ReadFile,
     Run,
+    StartJob,
     Submit,
+    WaitJob,
     WriteFile,
     describe,
     parse,
@@ -28,12 +32,23 @@ text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 whole = st.integers(1, 10_000)
 every_action = st.one_of(
     st.builds(Run, text, st.none() | st.floats(0.001, 1e6)),
+    st.builds(StartJob, text, st.none() | st.floats(0.001, 1e6)),
+    st.builds(
+        WaitJob,
+        whole,
+        st.sampled_from(UNTIL),
+        st.none() | text,
+        st.none() | st.floats(0.001, 1e6),
+        st.none() | st.floats(0.001, 1e6),
+    ),
+    st.builds(KillJob, whole),
     st.builds(ReadFile, text, whole, st.none() | whole),
     st.builds(WriteFile, text, text),
     st.builds(EditFile, text, text, text),
     st.just(Evaluate()),
     st.just(Submit()),
 )
+keys = ["action", "path", "text", "command", "id", "until", "pattern", "x"]
 json_value: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
@@ -49,7 +64,7 @@ def test_an_action_survives_its_json_form(action: Any) -> None:
     assert parse(action) == action
 
 
-@given(st.dictionaries(st.sampled_from(["action", "path", "text", "command", "x"]), json_value))
+@given(st.dictionaries(st.sampled_from(keys), json_value))
 def test_any_json_object_is_parsed_or_refused(form: dict[str, Any]) -> None:
     """No object, however odd, raises anything but an `ActionError`."""
     form["action"] = form.get("action", "write_file")
@@ -86,6 +101,11 @@ def test_any_text_is_parsed_or_refused(source: str) -> None:
         ('{"action": "run", "command": "\\ud800"}', "not valid Unicode"),
         ({"action": "run", "command": "echo \0"}, "NUL"),
         ({"action": "read_file", "path": "a\0b"}, "NUL"),
+        ({"action": "wait_job"}, "needs the argument 'id'"),
+        ({"action": "wait_job", "id": "job-1"}, "whole number"),
+        ({"action": "wait_job", "id": 1, "until": "exits"}, "Did you mean 'exit'?"),
+        ({"action": "wait_job", "id": 1, "pattern": "a" * 1001}, "at most 1,000"),
+        ({"action": "wait_job", "id": 1, "max_seconds": 0}, "above 0"),
         ("[1]", "must be a JSON object"),
         ("{", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),

@@ -19,12 +19,23 @@ from typing import TYPE_CHECKING, Any
 from mlrcbench.registration import register_shipped
 
 if TYPE_CHECKING:
-    from mlrcbench.actions import Action, EditFile, Evaluate, ReadFile, Run, Submit, WriteFile
+    from mlrcbench.actions import (
+        Action,
+        EditFile,
+        Evaluate,
+        KillJob,
+        ReadFile,
+        Run,
+        StartJob,
+        Submit,
+        WaitJob,
+        WriteFile,
+    )
     from mlrcbench.agents import Agent, play
     from mlrcbench.budget import Budget
     from mlrcbench.card import Card
     from mlrcbench.competition import Competition, Instance, home
-    from mlrcbench.env import ResearchEnv, make, make_vec
+    from mlrcbench.env import ResearchEnv, make
     from mlrcbench.errors import (
         ActionError,
         AgentError,
@@ -40,23 +51,36 @@ if TYPE_CHECKING:
         SubmissionError,
         WorkspaceError,
     )
+    from mlrcbench.preparation import Prepared, prepare
     from mlrcbench.record import Record, read_record
     from mlrcbench.registry import get_competition, list_competitions
     from mlrcbench.runs import Result, leaderboard, read_results, run
     from mlrcbench.saved import load_snapshot
     from mlrcbench.score import Score
     from mlrcbench.snapshot import Snapshot
+    from mlrcbench.vector import VectorEnv, make_vec
     from mlrcbench.verify import replay, rescore
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "actions": ("Action", "EditFile", "Evaluate", "ReadFile", "Run", "Submit", "WriteFile"),
+    "actions": (
+        "Action",
+        "EditFile",
+        "Evaluate",
+        "KillJob",
+        "ReadFile",
+        "Run",
+        "StartJob",
+        "Submit",
+        "WaitJob",
+        "WriteFile",
+    ),
     "agents": ("Agent", "play"),
     "budget": ("Budget",),
     "card": ("Card",),
     "competition": ("Competition", "Instance", "home"),
-    "env": ("ResearchEnv", "make", "make_vec"),
+    "env": ("ResearchEnv", "make"),
     "errors": (
         "ActionError",
         "AgentError",
@@ -72,12 +96,14 @@ _HOMES = {
         "SubmissionError",
         "WorkspaceError",
     ),
+    "preparation": ("Prepared", "prepare"),
     "record": ("Record", "read_record"),
     "registry": ("get_competition", "list_competitions"),
     "runs": ("Result", "leaderboard", "read_results", "run"),
     "saved": ("load_snapshot",),
     "score": ("Score",),
     "snapshot": ("Snapshot",),
+    "vector": ("VectorEnv", "make_vec"),
     "verify": ("replay", "rescore"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
@@ -95,7 +121,9 @@ __all__ = [
     "EditFile",
     "Evaluate",
     "Instance",
+    "KillJob",
     "MlrcbenchError",
+    "Prepared",
     "ReadFile",
     "Record",
     "RecordError",
@@ -109,8 +137,11 @@ __all__ = [
     "ScoringError",
     "Snapshot",
     "SnapshotError",
+    "StartJob",
     "SubmissionError",
     "Submit",
+    "VectorEnv",
+    "WaitJob",
     "WorkspaceError",
     "WriteFile",
     "get_competition",
@@ -121,6 +152,7 @@ __all__ = [
     "make",
     "make_vec",
     "play",
+    "prepare",
     "read_record",
     "read_results",
     "replay",

@@ -24,11 +24,14 @@ MAX_JSON_CHARS = 4_000_000
 MAX_TEXT_CHARS = 1_000_000
 MAX_COMMAND_BYTES = 100_000
 MAX_PATH_CHARS = 4_096
+MAX_PATTERN_BYTES = 1_000
+UNTIL = ("exit", "match", "quiet")
 
 
-def _argument(help: str, *, kind: type, most: int = 0, **default: Any) -> Any:
-    """A field of an action: what it means, its JSON type, its largest length."""
-    return dataclasses.field(metadata={"help": help, "kind": kind, "most": most}, **default)
+def _argument(help: str, *, kind: type, most: int = 0, choices: tuple[str, ...] = (), **default: Any) -> Any:
+    """A field of an action: what it means, its JSON type, its largest length, what it may be."""
+    metadata = {"help": help, "kind": kind, "most": most, "choices": choices}
+    return dataclasses.field(metadata=metadata, **default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,54 @@ class Run:
     timeout: float | None = _argument(
         "Seconds until it is stopped; at most, and by default, the card's limit.", kind=float, default=None
     )
+
+
+@dataclass(frozen=True, slots=True)
+class StartJob:
+    """Start a shell command that runs on while you do other things, such as a long training.
+
+    The answer names its id, and the file its output goes to, which read_file reads at any time.
+    A few can run at once. An evaluation ends them, and so does the end of the episode.
+    """
+
+    command: str = _argument("For example 'python train.py'.", kind=str, most=MAX_COMMAND_BYTES)
+    timeout: float | None = _argument(
+        "Seconds until it is stopped; by default the rest of the episode.", kind=float, default=None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WaitJob:
+    """Wait for a job, in one step however long it takes, and see its new output."""
+
+    id: int = _argument("The job's id.", kind=int)
+    until: str = _argument(
+        "'exit': until it ends; 'match': until a line of its new output matches `pattern`; "
+        "'quiet': until it has printed nothing for `seconds`. Its end always ends the wait.",
+        kind=str,
+        most=8,
+        choices=UNTIL,
+        default="exit",
+    )
+    pattern: str | None = _argument(
+        "For 'match': a Python regular expression, searched in each line since the last match.",
+        kind=str,
+        most=MAX_PATTERN_BYTES,
+        default=None,
+    )
+    seconds: float | None = _argument("For 'quiet'; 10 by default.", kind=float, default=None)
+    max_seconds: float | None = _argument(
+        "The longest to wait; by default the limit of a command, at most the rest of the episode.",
+        kind=float,
+        default=None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KillJob:
+    """End a job, with everything it has started, and see its new output."""
+
+    id: int = _argument("The job's id.", kind=int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +128,13 @@ class Submit:
     """End the episode; the best evaluated state, or the last, is scored on the test split."""
 
 
-Action: TypeAlias = Run | ReadFile | WriteFile | EditFile | Evaluate | Submit
+Action: TypeAlias = Run | StartJob | WaitJob | KillJob | ReadFile | WriteFile | EditFile | Evaluate | Submit
 
 ACTIONS: dict[str, type[Action]] = {
     "run": Run,
+    "start_job": StartJob,
+    "wait_job": WaitJob,
+    "kill_job": KillJob,
     "read_file": ReadFile,
     "write_file": WriteFile,
     "edit_file": EditFile,
@@ -181,6 +235,8 @@ def _check(name: str, field: dataclasses.Field[Any], value: Any) -> None:
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is str:
         _check_text(shown, value, field.metadata["most"])
+        if field.metadata["choices"] and value not in field.metadata["choices"]:
+            raise ActionError(f"{shown} cannot be {value!r}. {nearest(value, field.metadata['choices'])}")
     elif kind is int and not (numeric and isinstance(value, int) and 1 <= value <= 1 << 53):
         raise ActionError(f"{shown} must be a whole number of at least 1, not {str(value)[:80]}")
     elif kind is float and not (numeric and math.isfinite(value) and value > 0):

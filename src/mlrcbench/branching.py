@@ -17,7 +17,7 @@ from mlrcbench.budget import Meter
 from mlrcbench.competition import Competition, Instance
 from mlrcbench.errors import SnapshotError
 from mlrcbench.files import TreeLimits
-from mlrcbench.observation import Observation, cut
+from mlrcbench.observation import MAX_ASIDE_CHARS, Observation, cut
 from mlrcbench.record import VERSION
 from mlrcbench.snapshot import Snapshot, State, best_improvement
 
@@ -116,6 +116,7 @@ def state_of(
         best=episode.best_folder,
         briefing=episode.briefing,
         body=observation.body,
+        aside=observation.aside,
         body_seconds=observation.seconds,
         info=dict(info),
         random=_random_state(*random),
@@ -127,7 +128,8 @@ def observation_from(state: State, settings: Settings) -> Observation:
     """What was returned last, with what is left of the budget."""
     meter = Meter(settings.budget)
     meter.go_back_to(state.steps, state.evaluations, state.seconds)
-    return Observation(cut(state.body), meter.left, best_improvement(state.scores), state.body_seconds)
+    told, best = (cut(state.body), meter.left), best_improvement(state.scores)
+    return Observation(*told, best, state.body_seconds, cut(state.aside, MAX_ASIDE_CHARS))
 
 
 def random_from(state: State) -> tuple[np.random.Generator, int]:

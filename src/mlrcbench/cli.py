@@ -13,7 +13,6 @@ import os
 import platform
 import shutil
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,7 +22,8 @@ from mlrcbench.card import Card
 from mlrcbench.cli_run import RUN_HELP, add_run_options, run_command
 from mlrcbench.errors import MlrcbenchError, RunError
 from mlrcbench.paper import paper_table
-from mlrcbench.progress import Progress
+from mlrcbench.preparation import Prepared, prepare
+from mlrcbench.progress import Bar, Progress
 from mlrcbench.report import summarise, to_csv, to_json, to_markdown, write_html
 from mlrcbench.runs import leaderboard_table, read_results
 from mlrcbench.sandbox import KINDS, isolation_report
@@ -85,15 +85,20 @@ def _tier_rows(card: Card) -> list[list[str]]:
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    competition = mlrcbench.get_competition(options.id)
-    for seed in range(options.instances):
-        started = time.monotonic()
-        with Progress(f"preparing {options.id}, instance {seed}", quiet=options.quiet) as progress:
-            instance = competition.instance(
-                seed, options.tier, secret=options.secret, on_progress=progress.say
-            )
-        print(f"instance {seed}: {instance.root} ({time.monotonic() - started:.1f} s)")
-    return 0
+    """Status 1 if an instance could not be built; the others are."""
+    seeds = range(options.first, options.first + options.instances)
+    with Bar(f"preparing {options.id}", len(seeds), quiet=options.quiet) as bar:
+
+        def show(one: Prepared) -> None:
+            if one.instance is None:
+                bar.advance(f"instance {one.seed}: FAILED: {one.error}", error=True)
+            else:
+                bar.advance(f"instance {one.seed}: {one.instance.root} ({one.seconds:.1f} s)")
+
+        found = prepare(
+            options.id, seeds, tier=options.tier, jobs=options.jobs, secret=options.secret, on_prepared=show
+        )
+    return 1 if any(one.instance is None for one in found) else 0
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -227,9 +232,11 @@ def _parser() -> argparse.ArgumentParser:
     show = add("show", _show, "Show a competition's card.")
     show.add_argument("id", help="a competition's id")
     show.add_argument("--statement", action="store_true", help="also what the agent reads")
-    prepare = add("prepare", _prepare, "Build instances ahead of time.")
-    _add_instance_options(prepare)
-    prepare.add_argument("--instances", type=int, default=1, help="how many, from 0 (default 1)")
+    ahead = add("prepare", _prepare, "Build instances ahead of time.")
+    _add_instance_options(ahead)
+    ahead.add_argument("--instances", type=int, default=1, help="how many (default 1)")
+    ahead.add_argument("--first", type=int, default=0, help="seed of the first (default 0)")
+    ahead.add_argument("--jobs", type=int, default=1, help="how many are built at once (default 1)")
     _add_common_options(add_run_options(add("run", run_command, RUN_HELP)))
     again = add("replay", _replay, "Play a record's actions again and compare.")
     again.add_argument("directory", type=Path, help="a record")

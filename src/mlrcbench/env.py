@@ -20,7 +20,7 @@ from mlrcbench import actions, branching, spaces
 from mlrcbench.budget import Budget
 from mlrcbench.competition import Competition, Instance, home
 from mlrcbench.episode import Episode, Final, Result, Settings
-from mlrcbench.errors import FAILURES, ActionError, RegistryError, nearest
+from mlrcbench.errors import FAILURES, ActionError, RegistryError, SandboxError, nearest
 from mlrcbench.files import remove_tree
 from mlrcbench.metrics import largest_improvement
 from mlrcbench.observation import Observation
@@ -93,6 +93,7 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         self._info: dict[str, Any] = {}
         self._store: Store | None = None
         self._waiting: tuple[Snapshot, Instance, float] | None = None
+        self._interruption = ""
         #: Directory of the last episode's record.
         self.record: Path | None = None
 
@@ -115,7 +116,9 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
             SandboxError: The sandbox cannot work here.
         """
         super().reset(seed=seed)
-        instance = self.competition.instance(self._pick(options or {}), self.tier.name, secret=self._secret)
+        instance = self.competition.instance(
+            self._pick(options or {}), self.tier.name, secret=self._secret, on_progress=self._go_on
+        )
         self._end_episode("reset")
         episode = self._begin(instance, seed)
         self._observation = episode.observe(episode.briefing)
@@ -149,7 +152,7 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
             spent = None if terminated else episode.meter.spent
             final = episode.finish() if terminated or spent else None
         except FAILURES as failure:
-            self._end_episode(f"failed: {failure}")
+            self._end_episode(self._interruption or f"failed: {failure}")
             raise
         terms = {"dev": self._reward.potential(episode.best) - self._reward.potential(best), "test": 0.0}
         info: dict[str, Any] = {"action": name, "error": error, "reward_terms": terms}
@@ -161,12 +164,13 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         if spent is not None:
             info["truncated_by"] = spent
         seconds = time.monotonic() - started
-        self._observation = episode.observe(result.body, seconds)
+        self._observation = episode.observe(result.body, seconds, result.aside)
         reward = float(sum(terms.values()))
         entry = {
             "step": episode.meter.steps,
             "action": recordable(action),
             "body": self._observation.body,
+            "aside": self._observation.aside,
             "status": self._observation.status,
             "reward": reward,
             "reward_terms": terms,
@@ -271,10 +275,41 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
             return None
         return self._observation.text
 
+    @property
+    def runs_jobs(self) -> bool:
+        """Whether the episode's sandbox runs jobs; False if there is no episode."""
+        return self._episode is not None and self._episode.sandbox.runs_jobs
+
+    def warm_up(self) -> None:
+        """Start the episode's sandbox now, rather than with its first command.
+
+        Raises:
+            ResetNeeded: There is no episode, or it is over.
+            SandboxError: It cannot be set up.
+        """
+        self._require_episode().sandbox.start()
+
+    def interrupt(self, reason: str) -> None:
+        """Make a step or a reset that another thread is waiting for fail soon, with a `SandboxError`.
+
+        The episode is over, and the environment can only be closed. For host programs that
+        cannot wait; the only method that may be called while another one runs.
+
+        Args:
+            reason: The ending that the record names.
+        """
+        self._interruption = reason
+        if self._episode is not None:
+            self._episode.interrupt()
+
+    def _go_on(self, _: str = "") -> None:
+        if self._interruption:
+            raise SandboxError(f"interrupted: {self._interruption}")
+
     @override
     def close(self) -> None:
         """End the episode, its processes and its folder; records stay."""
-        self._end_episode("closed")
+        self._end_episode(self._interruption or "closed")
         self._remove_folder()
         if self._store is not None:
             self._store.leave()
@@ -287,6 +322,7 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
 
     def _begin(self, instance: Instance, seed: int | None, start: Snapshot | None = None) -> Episode:
         """A new episode with its record; neither is left open if it cannot begin."""
+        self._go_on()
         recorder = Recorder(new_directory(self._records))
         try:
             place = (self._own_folder(), recorder)
@@ -374,21 +410,3 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
 def make(competition: str | Competition, **options: Any) -> ResearchEnv:
     """An environment; `options` are those of `ResearchEnv`."""
     return ResearchEnv(competition, **options)
-
-
-def make_vec(
-    competition: str, num_envs: int, *, vectorization_mode: str = "sync", **options: Any
-) -> gymnasium.vector.VectorEnv[Any, Any, Any]:
-    """`gymnasium.make_vec` with what text needs: no shared memory in the asynchronous mode.
-
-    Args:
-        competition: Its id.
-        num_envs: How many copies.
-        vectorization_mode: "sync" or "async".
-        options: Those of `ResearchEnv`.
-    """
-    card = get_competition(competition).card
-    vector = {"shared_memory": False} if vectorization_mode == "async" else {}
-    return gymnasium.make_vec(
-        card.gymnasium_id, num_envs, vectorization_mode, vector_kwargs=vector, **options
-    )

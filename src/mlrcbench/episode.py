@@ -14,15 +14,27 @@ from pathlib import Path
 from typing import Literal
 
 from mlrcbench import actions, branching
-from mlrcbench.actions import Action, EditFile, Evaluate, ReadFile, Run, Submit, WriteFile
+from mlrcbench.actions import (
+    Action,
+    EditFile,
+    Evaluate,
+    KillJob,
+    ReadFile,
+    Run,
+    StartJob,
+    Submit,
+    WaitJob,
+    WriteFile,
+)
 from mlrcbench.budget import Budget, Meter
 from mlrcbench.checkout import Checkout
 from mlrcbench.competition import Competition, Instance
 from mlrcbench.errors import ActionError, WorkspaceError
 from mlrcbench.evaluation import Evaluation, evaluate
 from mlrcbench.files import TreeLimits, copy_file, remove_tree
+from mlrcbench.jobs import Jobs
 from mlrcbench.metrics import better
-from mlrcbench.observation import Observation, cut, join_output, tree
+from mlrcbench.observation import MAX_ASIDE_CHARS, Observation, cut, join_output, tree
 from mlrcbench.record import EVALUATIONS, OUTPUTS, Recorder
 from mlrcbench.reward import Scheme
 from mlrcbench.sandbox import ExecResult, Limits, Policy, Sandbox, open_sandbox
@@ -63,10 +75,17 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an action did: words for the agent, and a score if it was an evaluation."""
+    """What an action did.
+
+    Attributes:
+        body: Words for the agent.
+        score: If it was an evaluation.
+        aside: Words that depend on the moment; see `Observation`.
+    """
 
     body: str
     score: Score | None = None
+    aside: str = ""
 
 
 class Episode:
@@ -122,7 +141,10 @@ class Episode:
             self.workspace.create()
         else:
             self.workspace.root.mkdir()
+        self._evaluating: Sandbox | None = None
+        self._interrupted = False
         self.sandbox: Sandbox = self._open_sandbox()
+        self.jobs = self._no_jobs()
         if start is None:
             self._begin_record()
         else:
@@ -141,9 +163,10 @@ class Episode:
         folder = self._best[1].root.parent.relative_to(self.recorder.directory)
         return self._best[0], folder.as_posix()
 
-    def observe(self, body: str, seconds: float | None = None) -> Observation:
+    def observe(self, body: str, seconds: float | None = None, aside: str = "") -> Observation:
         """Words for the agent, with what is left of the budget."""
-        return Observation(cut(body), self.meter.left, self.best, seconds)
+        aside = cut(aside, MAX_ASIDE_CHARS - 100)
+        return Observation(cut(body), self.meter.left, self.best, seconds, aside)
 
     @functools.cached_property
     def briefing(self) -> str:
@@ -172,12 +195,10 @@ class Episode:
         match action:
             case Run():
                 return Result(self._run(action))
-            case ReadFile():
-                return Result(self.workspace.read(action.path, action.start, action.end))
-            case WriteFile():
-                return Result(self.workspace.write(action.path, action.text))
-            case EditFile():
-                return Result(self.workspace.edit(action.path, action.old, action.new))
+            case StartJob() | WaitJob() | KillJob():
+                return self._use_job(action)
+            case ReadFile() | WriteFile() | EditFile():
+                return Result(self._use_file(action))
             case Evaluate():
                 return self._evaluate_on_dev()
             case Submit():
@@ -190,12 +211,19 @@ class Episode:
         return self.evaluate(workspace, "test").score
 
     def evaluate(self, workspace: Workspace, split: Split, by: str = "agent") -> Evaluation:
-        """Evaluate a workspace, keep what was scored, and write it down."""
+        """Evaluate a workspace, keep what was scored, and write it down; jobs end before."""
+        self.jobs.end("an evaluation")
         number = sum(1 for _ in (self.recorder.directory / EVALUATIONS).glob("*")) + 1
         name = f"{EVALUATIONS}/{number:03d}-{split}"
         keep = self.recorder.directory / name
         evaluation = evaluate(
-            workspace, self.competition, self.instance, split, sandbox=self.settings.sandbox, keep=keep
+            workspace,
+            self.competition,
+            self.instance,
+            split,
+            sandbox=self.settings.sandbox,
+            keep=keep,
+            on_open=self._opened,
         )
         entry = {"after_step": self.meter.steps, "split": split, "by": by, "folder": name}
         self.recorder.write("evaluation", {**entry, "score": evaluation.score.to_json()})
@@ -232,7 +260,7 @@ class Episode:
         Raises:
             SnapshotError: Its files are gone, or the disk is full; the episode has to be closed.
         """
-        self._end_processes()
+        self._end_jobs()
         self.recorder.close({"ending": branching.ENDING, "seconds": self.meter.seconds})
         self.recorder = recorder
         self._go_to(start)
@@ -240,11 +268,24 @@ class Episode:
     @property
     def is_still(self) -> bool:
         """Whether no process of the agent is running now."""
-        return True
+        return not self.jobs.running
+
+    def interrupt(self) -> None:
+        """End what runs, from any thread; whoever waits for it gets a `SandboxError` soon."""
+        self._interrupted = True
+        self.sandbox.interrupt()
+        if self._evaluating is not None:
+            self._evaluating.interrupt()
+
+    def _opened(self, sandbox: Sandbox) -> None:
+        """An evaluation has a sandbox of its own."""
+        self._evaluating = sandbox
+        if self._interrupted:
+            sandbox.interrupt()
 
     def close(self) -> None:
         """End every process and remove the workspace; the record stays."""
-        self._end_processes()
+        self._end_jobs()
         self.sandbox.close()
         remove_tree(self.workspace.root)
         remove_tree(self._outputs.root)
@@ -253,8 +294,14 @@ class Episode:
         policy = Policy(self.workspace.root, readable=(self.instance.public, self._outputs.root))
         return open_sandbox(self.settings.sandbox, policy)
 
-    def _end_processes(self) -> None:
-        """End what may still be running in the workspace, before its files are replaced."""
+    def _no_jobs(self) -> Jobs:
+        return Jobs(self.sandbox, self._outputs.root, OUTPUTS_VIEW)
+
+    def _end_jobs(self) -> None:
+        """End what still runs in the workspace, and give the record what it has printed."""
+        self.jobs.end("the episode's end")
+        for log in self.jobs.logs:
+            copy_file(log, self.recorder.directory / OUTPUTS / log.name)
 
     def _go_to(self, start: Snapshot) -> None:
         """Be at a snapshot: what was spent and judged, then the record, then the files.
@@ -299,6 +346,7 @@ class Episode:
         if replaced_bytes > self._tier.limits.workspace_mb << 20:  # the sandbox lets such a one only shrink
             self.sandbox.close()
             self.sandbox = self._open_sandbox()
+        self.jobs = self._no_jobs()
 
     def _run(self, action: Run) -> str:
         seconds = min(action.timeout or float("inf"), self._tier.limits.command_seconds)
@@ -309,19 +357,45 @@ class Episode:
         if log.exists():
             copy_file(log, self.recorder.directory / OUTPUTS / log.name)
             self._outputs_bytes += log.stat().st_size
-            self.workspace.views[OUTPUTS_VIEW] = log.parent
-            self.workspace.link_views()
+            self._show_outputs()
         output = join_output(result.head, result.tail, result.omitted, f"{OUTPUTS_VIEW}/{log.name}")
         return self.workspace.scrub(f"{output.rstrip()}\n[{_ending(result, seconds)}]".lstrip())
 
+    def _use_job(self, action: StartJob | WaitJob | KillJob) -> Result:
+        left = self.meter.seconds_left
+        aside = ""
+        if isinstance(action, StartJob):
+            limits = self._limits(max(0.01, min(action.timeout or left, left)))
+            self._show_outputs()
+            body = self.jobs.start(action, limits)
+        elif isinstance(action, WaitJob):
+            most = action.max_seconds or self._tier.limits.command_seconds
+            body, aside = self.jobs.wait(action, max(0.01, min(most, left)))
+        else:
+            body, aside = self.jobs.kill(action)
+        return Result(self.workspace.scrub(body), aside=self.workspace.scrub(aside))
+
+    def _use_file(self, action: ReadFile | WriteFile | EditFile) -> str:
+        if isinstance(action, ReadFile):
+            return self.workspace.read(action.path, action.start, action.end)
+        if isinstance(action, WriteFile):
+            return self.workspace.write(action.path, action.text)
+        return self.workspace.edit(action.path, action.old, action.new)
+
+    def _show_outputs(self) -> None:
+        """Let the agent see the folder of long outputs."""
+        self.workspace.views[OUTPUTS_VIEW] = self._outputs.root
+        self.workspace.link_views()
+
     def _limits(self, seconds: float) -> Limits:
         limits = self._tier.limits
+        used = self._outputs_bytes + self.jobs.log_bytes
         return Limits(
             seconds=seconds,
             memory_bytes=limits.memory_mb << 20,
             processes=limits.processes,
             workspace_bytes=limits.workspace_mb << 20,
-            log_bytes=max(0, min(MAX_OUTPUT_BYTES, MAX_OUTPUTS_BYTES - self._outputs_bytes)),
+            log_bytes=max(0, min(MAX_OUTPUT_BYTES, MAX_OUTPUTS_BYTES - used)),
             threads=limits.threads,
         )
 
@@ -329,12 +403,13 @@ class Episode:
         if self.meter.left.evaluations == 0:
             raise ActionError("no evaluations are left; go on with your own experiments, or submit")
         self.meter.evaluations += 1
+        aside = self.jobs.end("an evaluation")
         evaluation = self.evaluate(self.workspace, "dev")
         score = evaluation.score
         self.scores.append(score)
         if evaluation.kept is not None and score.value is not None and not self._is_worse(score.value):
             self._best = (score.value, evaluation.kept)
-        return Result(f"{self._verdict(score)}\n{evaluation.output}".rstrip(), score)
+        return Result(f"{self._verdict(score)}\n{evaluation.output}".rstrip(), score, aside)
 
     def _is_worse(self, value: float) -> bool:
         """Than the best so far; of equals the later one counts, as in the paper's protocol."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from mlrcbench.errors import ScoringError, SubmissionError, WorkspaceError
 from mlrcbench.files import remove_tree
 from mlrcbench.metrics import improvement, logical_lines, logical_lines_single
 from mlrcbench.observation import join_output
-from mlrcbench.sandbox import ExecResult, Limits, Policy, open_sandbox
+from mlrcbench.sandbox import ExecResult, Limits, Policy, Sandbox, open_sandbox
 from mlrcbench.score import Score, Split
 from mlrcbench.workspace import ARTEFACTS, DATA, INPUTS, Workspace
 
@@ -52,6 +53,7 @@ def evaluate(
     *,
     sandbox: str,
     keep: Path,
+    on_open: Callable[[Sandbox], None] | None = None,
 ) -> Evaluation:
     """Run a workspace's entry point on a split and judge what it leaves.
 
@@ -62,6 +64,7 @@ def evaluate(
         split: "dev" or "test".
         sandbox: See `open_sandbox`.
         keep: New folder for `workspace/`, as it is scored, `artefacts/` and `output.txt`.
+        on_open: Called with the sandbox before anything runs in it; it may be interrupted.
 
     Raises:
         SandboxError: The sandbox failed.
@@ -80,6 +83,8 @@ def evaluate(
         (fresh.root / ARTEFACTS).mkdir()
         policy = Policy(fresh.root, readable=tuple(views.values()))
         with open_sandbox(sandbox, policy) as box:
+            if on_open is not None:
+                on_open(box)
             result = box.run(
                 competition.card.entry_point, evaluation_limits(competition, tier.name), log=keep / LOG
             )

@@ -2,7 +2,8 @@
 
 The body of an observation is a function of the instance and the actions alone, so that a
 replay can compare it letter by letter. Whatever depends on the clock (time taken, time left)
-stands in the status line and is coarse.
+stands in the status line and is coarse; output of a job as it was when one looked stands in an
+aside between the two.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from mlrcbench.budget import Left
 
 MAX_CHARS = 100_000
+MAX_ASIDE_CHARS = 20_000
 _COARSE_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
 
@@ -28,17 +30,20 @@ class Observation:
         left: What is left of the budget.
         best: Largest relative improvement on dev so far; 0, the baseline, before any.
         seconds: Time that the step took; None for a reset.
+        aside: What a job had printed when the step ended; it may be another in a replay.
     """
 
     body: str
     left: Left
     best: float
     seconds: float | None = None
+    aside: str = ""
 
     @property
     def text(self) -> str:
-        """Body and status line."""
-        return f"{self.body}\n{self.status}"
+        """Body, aside if there is one, and status line."""
+        aside = f"{self.aside}\n" if self.aside else ""
+        return f"{self.body}\n{aside}{self.status}"
 
     @property
     def status(self) -> str:

@@ -1,4 +1,4 @@
-"""One line that shows that long work goes on: what, for how long, and its last words."""
+"""Lines that show that long work goes on: what, for how long, how much of it, its last words."""
 
 from __future__ import annotations
 
@@ -56,3 +56,30 @@ class Progress:
         while not self._stop.wait(_REFRESH_SECONDS):
             if self._bar is not None:
                 self._bar.refresh()
+
+
+class Bar:
+    """A bar on standard error that counts what is done; nothing where it is no terminal.
+
+    Args:
+        text: What goes on.
+        total: How much there is to do.
+        quiet: Show nothing.
+    """
+
+    def __init__(self, text: str, total: int, *, quiet: bool = False) -> None:
+        hidden = quiet or not sys.stderr.isatty()
+        self._bar: tqdm[NoReturn] = tqdm(desc=text, total=total, disable=hidden, file=sys.stderr)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def advance(self, line: str, *, error: bool = False) -> None:
+        """Count one more, and print a line of its own above the bar."""
+        self._bar.write(line, file=sys.stderr if error else sys.stdout)
+        self._bar.update()

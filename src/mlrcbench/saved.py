@@ -189,6 +189,7 @@ def _state(data: Any) -> State:
         best=None if best is None else (_number(best[0]), _text(best[1], _KEPT)),
         briefing=_text(data["briefing"]),
         body=_text(data["body"]),
+        aside=_text(data["aside"]),
         body_seconds=None if data["body_seconds"] is None else _number(data["body_seconds"], least=0.0),
         info=_dict(data["info"]),
         random={

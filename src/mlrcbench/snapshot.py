@@ -61,6 +61,7 @@ class State:
         best: Value and folder of the evaluation that would be scored on test.
         briefing: What the agent was told at the start.
         body: What it was told last,
+        aside: and what a job had printed then,
         body_seconds: and how long that step took; None for a reset.
         info: Of the last reset or step.
         random: State of the environment's `np_random`, and the seed it began with.
@@ -81,6 +82,7 @@ class State:
     best: tuple[float, str] | None
     briefing: str
     body: str
+    aside: str
     body_seconds: float | None
     info: Mapping[str, Any]
     random: Mapping[str, Any]

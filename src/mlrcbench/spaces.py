@@ -10,9 +10,9 @@ import numpy as np
 from gymnasium import spaces
 from typing_extensions import override
 
-from mlrcbench.actions import MAX_JSON_CHARS, ReadFile, Run, WriteFile, is_action, to_json
+from mlrcbench.actions import MAX_JSON_CHARS, ReadFile, Run, StartJob, WriteFile, is_action, to_json
 from mlrcbench.budget import Budget
-from mlrcbench.observation import MAX_CHARS
+from mlrcbench.observation import MAX_ASIDE_CHARS, MAX_CHARS
 
 _PRINTABLE = "".join(chr(code) for code in range(32, 127))
 # The status line, and the words around a cut, come on top of a body.
@@ -48,7 +48,10 @@ class ActionText(Unicode):
 
     @override
     def sample(self, mask: Any = None, probability: Any = None) -> str:
-        """The JSON text of an action that changes nothing but a scratch file; takes no masks."""
+        """The JSON text of an action that changes nothing but a scratch file; takes no masks.
+
+        Actions on a job are not drawn, as they can be executed only if there is one.
+        """
         if mask is not None or probability is not None:
             raise ValueError("actions cannot be sampled under a mask")
         number = int(self.np_random.integers(1000))
@@ -56,6 +59,7 @@ class ActionText(Unicode):
             Run(f"echo {number}"),
             ReadFile("statement.md", start=1, end=1 + number % 20),
             WriteFile("scratch.txt", f"{number}\n"),
+            StartJob(f"echo {number}"),
         )
         return json.dumps(to_json(harmless[int(self.np_random.integers(len(harmless)))]))
 
@@ -69,7 +73,7 @@ def observation_space(budget: Budget, most: float) -> spaces.Dict:
     """
     return spaces.Dict(
         {
-            "text": Unicode(MAX_CHARS + _STATUS_CHARS),
+            "text": Unicode(MAX_CHARS + MAX_ASIDE_CHARS + _STATUS_CHARS),
             "steps_left": spaces.Box(0, budget.steps, (1,), np.int64),
             "evaluations_left": spaces.Box(0, budget.evaluations, (1,), np.int64),
             "seconds_left": spaces.Box(0.0, budget.seconds, (1,), np.float64),

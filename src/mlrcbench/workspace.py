@@ -33,6 +33,8 @@ OUTPUTS = "outputs"
 ARTEFACTS = "artefacts"
 RESERVED = (DATA, INPUTS, OUTPUTS, ARTEFACTS)
 
+_LINK_TRIES = 10
+_MOVED = (errno.ENOENT, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ENOTDIR)
 MAX_EDIT_BYTES = 2_000_000
 MAX_SCAN_BYTES = 64 << 20
 MAX_SOURCES_BYTES = 4_000_000
@@ -83,16 +85,31 @@ class Workspace:
             os.symlink(folder, f"{self.root}/{name}")
 
     def link_views(self) -> None:
-        """Put the links to the views (back) in place, whatever became of the folder's mode."""
+        """Put the links to the views (back) in place, whatever became of the folder's mode.
+
+        Raises:
+            WorkspaceError: A job keeps putting something else there.
+        """
         self.root.chmod(0o755)
         for name, folder in self.views.items():
-            path = self.root / name
-            if not path.is_symlink() or os.readlink(path) != str(folder):
-                if path.is_symlink() or path.is_file():
-                    path.unlink()
-                elif path.exists():
-                    path.rename(self.root / f"{name}.moved-{secrets.token_hex(4)}")
-                path.symlink_to(folder)
+            if not any(self._link_view(self.root / name, folder) for _ in range(_LINK_TRIES)):
+                raise WorkspaceError(f"a job keeps changing {name}/, which is reserved; kill the job")
+
+    def _link_view(self, path: Path, folder: Path) -> bool:
+        """Put one link in place; False if something else moved there meanwhile."""
+        try:
+            if path.is_symlink() and os.readlink(path) == str(folder):
+                return True
+            if path.is_symlink() or path.is_file():
+                path.unlink()
+            elif path.exists():
+                path.rename(f"{path}.moved-{secrets.token_hex(4)}")
+            path.symlink_to(folder)
+            return True
+        except OSError as error:
+            if error.errno not in _MOVED:
+                raise
+            return False
 
     def at(self, root: Path, views: Mapping[str, Path]) -> Workspace:
         """The same kind of workspace over another folder."""

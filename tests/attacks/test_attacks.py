@@ -9,6 +9,7 @@ import pytest
 
 import mlrcbench
 from mlrcbench.errors import RegistryError
+from mlrcbench.jobs import Jobs
 from mlrcbench.sandbox import isolation_report
 from mlrcbench.testing import REDUCED, RESIDUALS, Verdict, attacks, format_verdicts, run_attacks
 
@@ -122,6 +123,7 @@ def test_without_a_sandbox_the_attackers_do_gain() -> None:
         "copy-of-answers",
         "planted-modules",
         "method-as-link",
+        "job-reads-inputs",
     }
     for _ in range(3):  # an attacker may try again
         verdicts = run_attacks("_template", sandbox="process", only=sorted(wanted))
@@ -130,6 +132,15 @@ def test_without_a_sandbox_the_attackers_do_gain() -> None:
         if not wanted:
             break
     assert not wanted
+
+
+@pytest.mark.slow
+def test_jobs_that_were_not_ended_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attacks by jobs work: where an evaluation does not end them, they gain."""
+    monkeypatch.setattr(Jobs, "end", lambda _self, _by: "")
+    wanted = ["job-after-evaluation", "job-writes-while-evaluated"]
+    verdicts = run_attacks("_template", sandbox="process", only=wanted)
+    assert all(verdict.gained for verdict in verdicts), format_verdicts(verdicts)
 
 
 def test_a_public_secret_lets_the_instance_be_built_anew() -> None:

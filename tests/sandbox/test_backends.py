@@ -107,8 +107,8 @@ def test_container_client_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine's client gets what it needs of the host's environment, and no key."""
     monkeypatch.setenv("SECRET_API_KEY", "x")
     made = container.ContainerSandbox.__new__(container.ContainerSandbox)
-    assert "SECRET_API_KEY" not in made._env(LIMITS)
-    assert "PATH" in made._env(LIMITS)
+    assert "SECRET_API_KEY" not in made._env(LIMITS, "/tmp")
+    assert "PATH" in made._env(LIMITS, "/tmp")
 
 
 def test_container_runs(space: Path, data: Path) -> None:

@@ -1,9 +1,9 @@
 """Sandboxes: run one command in a workspace, under limits, with nothing else in reach.
 
-A `Sandbox` belongs to one workspace and runs one shell command at a time. Commands are
-stateless: each is a fresh shell, its state is files, and when `run` returns no process of it
-is left. A command that fails, hangs, or eats its limits is a *value* (`ExecResult`); a
-sandbox that fails is a `SandboxError`.
+A `Sandbox` belongs to one workspace and runs one shell command at a time, beside up to
+`MAX_JOBS` jobs. Commands are stateless: each is a fresh shell, its state is files, and when
+`run` returns no process of it is left. A command that fails, hangs, or eats its limits is a
+*value* (`ExecResult`); a sandbox that fails is a `SandboxError`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,16 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from mlrcbench.errors import RegistryError, nearest
 
-Ending = Literal["exited", "timeout", "memory", "disk", "processes"]
+if TYPE_CHECKING:
+    from mlrcbench.sandbox.job import Job, Until, Waited
+
+Ending = Literal["exited", "timeout", "memory", "disk", "processes", "killed"]
+
+MAX_JOBS = 4
 
 KINDS = ("auto", "strong", "uid", "landlock", "bubblewrap", "container", "process")
 _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
@@ -71,7 +76,7 @@ class ExecResult:
     """What one command did.
 
     Attributes:
-        ending: "exited", or the limit that ended it.
+        ending: "exited", the limit that ended it, or "killed" for a job that was told to end.
         exit_status: As a shell reports it (128 + n for signal n); None unless it exited.
         head: First bytes of standard output and error, interleaved as they came.
         tail: Last bytes; `head + tail` is the whole output if `omitted` is 0.
@@ -138,8 +143,46 @@ class Sandbox(Protocol):
         """
         ...
 
+    @property
+    def runs_jobs(self) -> bool:
+        """Whether `start_job` and `search` work in this kind of sandbox."""
+        ...
+
+    def start_job(self, command: str, limits: Limits, *, log: Path) -> Job:
+        """Start a command that goes on while others run.
+
+        Args:
+            command: See `run`.
+            limits: What it may use, for itself alone; the workspace's size is that of all.
+            log: A new file that receives the output, up to `limits.log_bytes`.
+
+        Raises:
+            SandboxError: It could not be started, or this kind of sandbox runs no jobs.
+        """
+        ...
+
+    def search(self, log: Path, until: Until) -> Waited:
+        """Search the whole output of a job that has ended; `met` is "match", "exit" or "error".
+
+        Raises:
+            SandboxError: The supervisor was lost.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """End whatever runs, from any thread: who waits for it gets a `SandboxError`, like later calls."""
+        ...
+
+    def start(self) -> None:
+        """Do now what the first command would have to wait for.
+
+        Raises:
+            SandboxError: The sandbox cannot be set up.
+        """
+        ...
+
     def close(self) -> None:
-        """End every process and free every resource."""
+        """End every process, jobs included, and free every resource."""
         ...
 
     def __enter__(self) -> Self: ...

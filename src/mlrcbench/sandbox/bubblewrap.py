@@ -42,7 +42,9 @@ ISOLATION = Isolation(
 
 
 class BubblewrapSandbox(SupervisedSandbox):
-    """Runs each command through `bwrap`."""
+    """Runs each command through `bwrap`. It runs no jobs."""
+
+    runs_jobs = False
 
     def __init__(self, policy: Policy) -> None:
         """Check that it works here.

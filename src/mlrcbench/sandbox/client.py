@@ -105,14 +105,15 @@ class _State:
 _state = _State()
 
 
-def connect(wanted: dict[str, Any]) -> socket.socket:
+def connect(wanted: dict[str, Any]) -> tuple[socket.socket, int | None]:
     """Start a supervisor.
 
     Args:
         wanted: See `supervisor.setup.prepare`.
 
     Returns:
-        The channel to it; closing it ends everything below.
+        The channel to it, and the number of the user that commands run as, if it is another;
+        closing the channel ends everything below.
 
     Raises:
         SandboxError: It could not set up what was asked for; the text says why.
@@ -121,14 +122,14 @@ def connect(wanted: dict[str, Any]) -> socket.socket:
     try:
         channel.settimeout(_START_SECONDS)
         wire.send(channel, wanted)
-        _expect_ready(channel)
+        uid = _expect_ready(channel).get("uid")
     except OSError as error:
         channel.close()
         raise SandboxError(f"the sandbox's supervisor did not start: {error}") from error
     except BaseException:
         channel.close()
         raise
-    return channel
+    return channel, uid
 
 
 @functools.cache
@@ -164,12 +165,13 @@ def _fork_supervisor() -> socket.socket:
     raise AssertionError
 
 
-def _expect_ready(channel: socket.socket) -> None:
+def _expect_ready(channel: socket.socket) -> dict[str, Any]:
     message = wire.receive(channel)
     if message is None:
         raise OSError("it ended while it was starting")
     if "error" in message.fields:
         raise SandboxError(str(message.fields["error"]))
+    return message.fields
 
 
 def _drop_template() -> None:

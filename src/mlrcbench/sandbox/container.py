@@ -61,7 +61,9 @@ ISOLATION = Isolation(
 
 
 class ContainerSandbox(SupervisedSandbox):
-    """Runs each command in a container."""
+    """Runs each command in a container. It runs no jobs."""
+
+    runs_jobs = False
 
     def __init__(self, policy: Policy) -> None:
         """Check that there is an engine and an image.
@@ -99,7 +101,7 @@ class ContainerSandbox(SupervisedSandbox):
             )
         return result
 
-    def _env(self, limits: Limits) -> dict[str, str]:
+    def _env(self, limits: Limits, home: str) -> dict[str, str]:
         """What the engine's client needs; nothing of it reaches the container."""
         return {name: value for name, value in os.environ.items() if name in _CLIENT_VARIABLES}
 

@@ -9,6 +9,7 @@ from typing import Self
 
 from mlrcbench.errors import SandboxError
 from mlrcbench.sandbox import ExecResult, Isolation, Limits
+from mlrcbench.sandbox.job import Job, Until, Waited
 
 
 class FakeSandbox:
@@ -17,6 +18,8 @@ class FakeSandbox:
     Attributes:
         commands: What was asked to run, in order.
     """
+
+    runs_jobs = False
 
     def __init__(self, script: Mapping[str, ExecResult] | Callable[[str], ExecResult]) -> None:
         """Set the script.
@@ -45,6 +48,20 @@ class FakeSandbox:
             return self._script[command]
         except KeyError:
             raise SandboxError(f"the script has no result for {command!r}") from None
+
+    def start_job(self, command: str, limits: Limits, *, log: Path) -> Job:
+        """There are none."""
+        raise SandboxError("a scripted sandbox runs no jobs; use sandbox='process'")
+
+    def search(self, log: Path, until: Until) -> Waited:
+        """There is no output."""
+        raise SandboxError("a scripted sandbox runs no jobs; use sandbox='process'")
+
+    def interrupt(self) -> None:
+        """Nothing runs."""
+
+    def start(self) -> None:
+        """There is nothing to start."""
 
     def close(self) -> None:
         """Refuse further commands."""

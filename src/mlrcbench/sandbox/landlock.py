@@ -21,6 +21,7 @@ import secrets
 import socket
 import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +30,16 @@ from typing import Any, Self
 from mlrcbench.errors import SandboxError
 from mlrcbench.sandbox import ExecResult, Isolation, Limits, Policy, client, environment, visible
 from mlrcbench.sandbox.isolation import describe
-from mlrcbench.sandbox.supervisor import files, wire
+from mlrcbench.sandbox.job import (
+    SupervisedJob,
+    Until,
+    Waited,
+    close_channel,
+    hang_up,
+    read_result,
+    remove_home,
+)
+from mlrcbench.sandbox.supervisor import wire
 
 _GRACE_SECONDS = 60.0
 _LIBRARY = visible.library_paths()
@@ -39,8 +49,11 @@ class SupervisedSandbox:
     """A sandbox whose commands are run by a supervisor process, which starts with the first.
 
     One command runs at a time; calls from several threads wait for each other. After a
-    `SandboxError` the next `run` starts a fresh supervisor.
+    `SandboxError` the next `run` starts a fresh supervisor. Each job has a supervisor of its
+    own, whose commands run as the same user.
     """
+
+    runs_jobs = True
 
     def __init__(self, tier: str, policy: Policy) -> None:
         """Check the policy; nothing is started yet.
@@ -59,6 +72,8 @@ class SupervisedSandbox:
         self._check()
         self._home = "/tmp" if tier == "strong" else ""
         self._channel: socket.socket | None = None
+        self._uid: int | None = None
+        self._jobs: list[SupervisedJob] = []
         self._lock = threading.Lock()
         self._owner = os.getpid()
         self._closed = False
@@ -80,19 +95,53 @@ class SupervisedSandbox:
 
     def run(self, command: str, limits: Limits, *, log: Path | None = None) -> ExecResult:
         """See `Sandbox.run`."""
-        if self._owner != os.getpid():
-            raise SandboxError("this sandbox belongs to the process that opened it; open one in this process")
-        with self._lock:
-            if self._closed:
-                raise SandboxError("this sandbox is closed; open a new one")
+        with self._usable():
+            return self._run(command, limits, log)
+
+    def start_job(self, command: str, limits: Limits, *, log: Path) -> SupervisedJob:
+        """See `Sandbox.start_job`."""
+        with self._usable():
+            self._call({"shared": True})
+            private = self._tier == "strong"  # then every supervisor has a /tmp of its own
+            home = self._home if private else _new_home()
+            channel, _ = client.connect({**self._wanted(), "uid": self._uid, "home": home})
             try:
-                return self._run(command, limits, log)
-            except OSError as error:
-                self._abandon()
-                raise SandboxError(f"the sandbox's supervisor was lost: {error}") from error
+                channel.settimeout(_GRACE_SECONDS)
+                request = {**self._request(command, limits, home), "shared": True, "job": True}
+                with log.open("x+b", buffering=0) as file, log.open("rb") as reader:
+                    wire.send(channel, request, descriptors=(file.fileno(), reader.fileno()))
+                    message = wire.receive(channel)
+                if message is None:
+                    raise SandboxError("the job's supervisor ended before the job began")
+                if "started" not in message.fields:
+                    raise SandboxError(f"the job could not be started: {message.fields.get('error')}")
             except BaseException:
-                self._abandon()
+                channel.close()
                 raise
+            self._jobs = [job for job in self._jobs if job.result is None]
+            self._jobs.append(SupervisedJob(channel, "" if private else home))
+            self._check_open()
+            return self._jobs[-1]
+
+    def search(self, log: Path, until: Until) -> Waited:
+        """See `Sandbox.search`."""
+        with self._usable(), log.open("rb") as file:
+            request = {"search": until.pattern, "start": until.start, "shared": self._shares}
+            found = self._call(request, (file.fileno(),)).fields
+        if "error" in found:
+            raise SandboxError(f"the output could not be searched: {found['error']}")
+        if "why" in found:
+            return Waited("error", why=found["why"])
+        return Waited("exit") if found["end"] is None else Waited("match", end=found["end"])
+
+    def interrupt(self) -> None:
+        """See `Sandbox.interrupt`."""
+        self._closed = True
+        for job in list(self._jobs):
+            job.interrupt()
+        channel = self._channel
+        if channel is not None:
+            hang_up(channel)
 
     def close(self) -> None:
         """End every process. Idempotent."""
@@ -100,12 +149,10 @@ class SupervisedSandbox:
             return
         with self._lock:
             self._closed = True
+            self._end_jobs()
             if self._channel is not None:
-                with contextlib.suppress(OSError):
-                    self._channel.settimeout(_GRACE_SECONDS)
-                    wire.send(self._channel, {"close": True})
-                    wire.receive(self._channel)  # it closes its side when all have ended
-            self._disconnect()
+                close_channel(self._channel)
+                self._channel = None
 
     def __enter__(self) -> Self:
         return self
@@ -129,8 +176,8 @@ class SupervisedSandbox:
     def _argv(self, command: str) -> list[str]:
         return [client.bash(), "--norc", "--noprofile", "-c", command]
 
-    def _env(self, limits: Limits) -> dict[str, str]:
-        return environment(Path(self._home), limits.threads, gpu=self._policy.gpu)
+    def _env(self, limits: Limits, home: str) -> dict[str, str]:
+        return environment(Path(home), limits.threads, gpu=self._policy.gpu)
 
     def _wanted(self) -> dict[str, Any]:
         return {
@@ -140,25 +187,66 @@ class SupervisedSandbox:
             "network": self._policy.network,
             "gpu": self._policy.gpu,
             "home": self._home,
+            "uid": None,
             "must_reach": [client.bash(), *visible.interpreter_paths()],
         }
 
     def _connected(self) -> socket.socket:
         if self._channel is None:
             if self._tier != "strong":
-                self._home = f"{_scratch_root()}/mlrcbench-{secrets.token_hex(8)}"
-            self._channel = client.connect(self._wanted())
+                self._home = _new_home()
+            self._channel, self._uid = client.connect(self._wanted())
+            self._check_open()
         return self._channel
+
+    def _check_open(self) -> None:
+        """Closed or interrupted, perhaps by another thread just now."""
+        if self._closed:
+            raise SandboxError("this sandbox is closed; open a new one")
+
+    @property
+    def _shares(self) -> bool:
+        """Whether jobs may be running beside the next command."""
+        return any(job.result is None for job in self._jobs)
+
+    @contextlib.contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Hold the lock, and let go of everything if the supervisor fails."""
+        if self._owner != os.getpid():
+            raise SandboxError("this sandbox belongs to the process that opened it; open one in this process")
+        with self._lock:
+            self._check_open()
+            try:
+                yield
+            except OSError as error:
+                self._abandon()
+                raise SandboxError(f"the sandbox's supervisor was lost: {error}") from error
+            except BaseException:
+                self._abandon()
+                raise
+
+    def _call(self, request: dict[str, Any], descriptors: tuple[int, ...] = ()) -> wire.Message:
+        """One request that is no command, and its answer."""
+        channel = self._connected()
+        channel.settimeout(_GRACE_SECONDS)
+        wire.send(channel, request, descriptors=descriptors)
+        message = wire.receive(channel)
+        if message is None:
+            raise SandboxError("the sandbox's supervisor ended; the next command starts a new one")
+        return message
+
+    def _request(self, command: str, limits: Limits, home: str) -> dict[str, Any]:
+        return {
+            "argv": self._argv(command),
+            "env": self._env(limits, home),
+            "cwd": self._workspace,
+            "limits": {field.name: getattr(limits, field.name) for field in fields(limits)},
+        }
 
     def _run(self, command: str, limits: Limits, log: Path | None) -> ExecResult:
         channel = self._connected()
         channel.settimeout(limits.seconds + _GRACE_SECONDS)
-        request = {
-            "argv": self._argv(command),
-            "env": self._env(limits),
-            "cwd": self._workspace,
-            "limits": {field.name: getattr(limits, field.name) for field in fields(limits)},
-        }
+        request = {**self._request(command, limits, self._home), "shared": self._shares}
         if log is None:
             return self._exchange(channel, request, ())
         result = None
@@ -179,15 +267,19 @@ class SupervisedSandbox:
             )
         if message.fields.get("last"):
             self._disconnect()  # it is still busy removing what the command left
-        return _result(message)
+        return read_result(message)
+
+    def _end_jobs(self) -> None:
+        """Without the supervisor that they are guests of there are no jobs."""
+        for job in self._jobs:
+            job.close()
+        self._jobs = []
 
     def _abandon(self) -> None:
         """Let go of a supervisor that failed, and remove the home that it may not remove any more."""
+        self._end_jobs()
         self._disconnect()
-        if self._tier != "strong" and self._home:
-            with contextlib.suppress(OSError):
-                files.empty(self._home, seconds=_GRACE_SECONDS)
-                os.rmdir(self._home)
+        remove_home("" if self._tier == "strong" else self._home)
 
     def _disconnect(self) -> None:
         if self._channel is not None:
@@ -195,30 +287,16 @@ class SupervisedSandbox:
             self._channel = None
 
 
-def _result(message: wire.Message) -> ExecResult:
-    told = message.fields
-    if "error" in told:
-        raise SandboxError(str(told["error"]))
-    status = told["status"]
-    if status is not None and status < 0:
-        status = 128 - status
-    return ExecResult(
-        ending=told["ending"],
-        exit_status=status if told["ending"] == "exited" else None,
-        head=message.blob[: told["head"]],
-        tail=message.blob[told["head"] :],
-        omitted=told["omitted"],
-        wall_seconds=told["wall_seconds"],
-        cpu_seconds=told["cpu_seconds"],
-        peak_memory_bytes=told["peak_bytes"],
-    )
-
-
 def _real(path: Path) -> str:
     try:
         return str(path.resolve(strict=True))
     except OSError as error:
         raise SandboxError(f"{path} cannot be shown in a sandbox: {error.strerror}") from error
+
+
+def _new_home() -> str:
+    """A path for a private folder of commands."""
+    return f"{_scratch_root()}/mlrcbench-{secrets.token_hex(8)}"
 
 
 def _scratch_root() -> str:

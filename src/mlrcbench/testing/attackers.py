@@ -26,6 +26,7 @@ from mlrcbench.testing.groups import (
     exhausting,
     file_actions,
     forging,
+    jobs,
     library,
     outliving,
     patching,
@@ -50,6 +51,7 @@ GROUPS: tuple[ModuleType, ...] = (
     patching,
     forging,
     outliving,
+    jobs,
     exhausting,
 )
 NEIGHBOUR = Attack(
@@ -75,6 +77,8 @@ REDUCED = (
     "setsid-evaluated",
     "double-fork-submitted",
     "held-output",
+    "job-after-kill",
+    "job-after-close",
 )
 
 

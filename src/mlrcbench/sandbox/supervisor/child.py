@@ -134,7 +134,7 @@ def _main(confinement: Confinement, go: int, output: int) -> None:
     os.dup2(output, 2)
     channel = socket.socket(fileno=go)
     try:
-        _prefer_for_killing(confinement.proc)
+        prefer_for_killing(confinement.proc)
         confinement.apply()
     except OSError as error:
         wire.send(channel, {"error": f"the command could not be confined: {error}"})
@@ -153,7 +153,7 @@ def _spawn(channel: socket.socket, command: dict[str, Any]) -> None:
     """Set the limits, start the shell, and tell its process number."""
     try:
         for name, value in command["rlimits"].items():
-            _limit(getattr(resource, name), value)
+            limit(getattr(resource, name), value)
         os.chdir(command["cwd"])
         os.umask(0o022)
         for number in _SIGNALS:
@@ -166,7 +166,7 @@ def _spawn(channel: socket.socket, command: dict[str, Any]) -> None:
         os.write(2, f"the command could not be started: {why}\n".encode(errors="replace"))
 
 
-def _limit(which: int, value: int) -> None:
+def limit(which: int, value: int) -> None:
     """Lower a limit for good; one that is lower already stays."""
     _, hard = resource.getrlimit(which)
     if hard != resource.RLIM_INFINITY:
@@ -174,7 +174,7 @@ def _limit(which: int, value: int) -> None:
     resource.setrlimit(which, (value, value))
 
 
-def _prefer_for_killing(proc: int) -> None:
+def prefer_for_killing(proc: int) -> None:
     """When the machine runs out of memory, the kernel is to end this process first."""
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # else /proc/self belongs to root
     with contextlib.suppress(OSError):

@@ -1,8 +1,9 @@
 """The supervisor of one sandbox: it starts commands, ends them, and is never confined.
 
 It lives as long as its control channel: when the host process closes it or dies, however it
-dies, everything below the supervisor is killed. Requests carry an id, which replies repeat;
-one command runs at a time.
+dies, everything below the supervisor is killed. One command runs at a time; a command that is
+a *job* lets the host ask for things while it runs (see `desk.py`), and has a supervisor of its
+own, so that to end everything below one never means to tell whose process is whose.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import time
 
 from . import kernel, wire
 from .child import Child
+from .desk import Desk
 from .output import OutputRing
 from .place import Place
+from .search import WALL_SECONDS, Search
 from .setup import prepare
 from .watch import Watch
 
@@ -71,33 +74,62 @@ class Supervisor:
 
     def _answer(self, message: wire.Message) -> None:
         request = message.fields
-        log = message.descriptors[0] if message.descriptors else None
+        desk = Desk(self._channel, self._place.confinement) if request.get("job") else None
         try:
-            fields, blob = self._run(request, log)
+            fields, blob = self._carry_out(request, message.descriptors, desk)
         except (OSError, ValueError, KeyError) as error:
             self._drop_spare()
             self._tree.end()
             fields, blob = {"error": f"{error}"}, b""
         finally:
             wire.close_all(message.descriptors)
-        wire.send(self._channel, {"id": request.get("id"), **fields}, blob)
+        if desk is not None:
+            desk.await_request()
+        wire.send(self._channel, fields, blob)
         self._tree.begin()
-        if self._spare is None and not self._finished and not fields.get("error"):
+        if self._spare is None and not self._finished and desk is None and not fields.get("error"):
             self._spare = Child(self._place.confinement)
 
-    def _run(self, request: dict[str, Any], log: int | None) -> tuple[dict[str, Any], bytes]:
+    def _carry_out(
+        self, request: dict[str, Any], descriptors: list[int], desk: Desk | None
+    ) -> tuple[dict[str, Any], bytes]:
+        self._tree.shared = self._place.shared = request["shared"]
+        if "search" in request:
+            return self._search(request, descriptors[0]), b""
+        if "argv" in request:
+            return self._run(request, descriptors, desk)
+        return {}, b""
+
+    def _search(self, request: dict[str, Any], log: int) -> dict[str, Any]:
+        """Search the output of a job that has ended."""
+        search = Search(self._place.confinement, log, request["search"], request["start"], final=True)
+        try:
+            return search.result(WALL_SECONDS)
+        finally:
+            search.close()
+
+    def _run(
+        self, request: dict[str, Any], descriptors: list[int], desk: Desk | None
+    ) -> tuple[dict[str, Any], bytes]:
+        """Run a command, with its log to write to, and for a job also to read from."""
         limits = request["limits"]
-        ring = OutputRing(limits["output_bytes"], limits["log_bytes"], log)
+        ring = OutputRing(
+            limits["output_bytes"], limits["log_bytes"], descriptors[0] if descriptors else None
+        )
         self._place.make_ready(limits)
         child = self._start(request)
         try:
+            if desk is not None:
+                desk.open(ring, descriptors[1])
             watch = self._watch(limits)
-            ending, wall_seconds = self._pump(child, ring, watch, limits["seconds"])
+            ending, wall_seconds = self._pump(child, ring, watch, limits["seconds"], desk)
             self._tree.end()
             while ring.read(child.output):
                 pass
         finally:
             child.close()
+            if desk is not None:
+                desk.close()
         self._place.measure(wall_seconds, limits)
         if ending == "exited" and self._place.used > limits["workspace_bytes"]:
             ending = "disk"
@@ -149,12 +181,14 @@ class Supervisor:
             limits,
             folders=place.watched,
             memory_folders=place.memory_folders,
-            count=not place.counted_by_kernel,
+            count=place.shared or not place.counted_by_kernel,
             allowed=place.used,
         )
 
-    def _pump(self, child: Child, ring: OutputRing, watch: Watch, seconds: float) -> tuple[str, float]:
-        """Read output until the main process ends or a limit is passed.
+    def _pump(
+        self, child: Child, ring: OutputRing, watch: Watch, seconds: float, desk: Desk | None
+    ) -> tuple[str, float]:
+        """Read output until the main process ends, a limit is passed, or the host ends a job.
 
         The end of a command is the end of its main process, never the end of the pipe, which
         a daemon could hold open.
@@ -163,7 +197,7 @@ class Supervisor:
         deadline = started + seconds
         exited = os.pidfd_open(child.pid)
         poll = select.poll()
-        poll.register(self._channel, _HOST_GONE)
+        poll.register(self._channel, _HOST_GONE if desk is None else _HOST_GONE | select.POLLIN)
         poll.register(child.output, select.POLLIN)
         poll.register(exited, select.POLLIN)
         try:
@@ -176,16 +210,28 @@ class Supervisor:
                     if ending := watch.look():
                         return (ending, now - started)
                     continue
-                wait = min(deadline, watch.next_look) - now
-                ready = {number for number, _ in poll.poll(wait * 1000 + 0.5)}
+                wait = min(deadline, watch.next_look, desk.next_look if desk else deadline) - now
+                ready = {number for number, _ in poll.poll(max(0.0, wait * 1000 + 0.5))}
                 if child.output in ready and not ring.read(child.output):
                     poll.unregister(child.output)
                 elif exited in ready:
                     return ("exited", time.monotonic() - started)
-                if self._channel.fileno() in ready:
-                    raise HostGoneError
+                if self._attend(desk, poll, ready):
+                    return ("killed", time.monotonic() - started)
         finally:
             os.close(exited)
+
+    def _attend(self, desk: Desk | None, poll: select.poll, ready: set[int]) -> bool:
+        """See what the host wants while a command runs; whether it wants its end.
+
+        Raises:
+            HostGoneError: It is gone.
+        """
+        if self._channel.fileno() in ready and (desk is None or not desk.take()):
+            raise HostGoneError
+        if desk is not None:
+            desk.look(poll, ready)
+        return desk is not None and desk.ended
 
     def _clean(self) -> bool:
         """Empty what is private; if there is too much, this was the supervisor's last command."""
@@ -219,7 +265,7 @@ def main(control: int, view: dict[str, Any]) -> None:
     except (OSError, ValueError, KeyError) as error:
         wire.send(channel, {"error": f"{error}"})
         return
-    wire.send(channel, {"ready": True})
+    wire.send(channel, {"ready": True, "uid": place.uid})
     Supervisor(channel, place).serve()
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SHARED_MEMORY = "/dev/shm"
 _SPARE_TASKS = 1024
+_MOST_COMMANDS = 5  # that can run in one sandbox at once; the watchdog counts those of each
 _COUNT_SECONDS = 30.0
 _CLEAN_SECONDS = 10.0
 _WALK_SHARE = 20
@@ -37,6 +38,9 @@ class Place:
         counted_by_kernel: Whether RLIMIT_NPROC counts this sandbox's processes alone.
         own_home: Whether `home` was made by this process, which then removes it.
         used: Bytes of the watched folders when they were last measured.
+        shared: Whether other supervisors run commands of the same sandbox, which may be counted
+            together with these, and use the same shared memory.
+        guest: Whether the user number is that of another supervisor, which cleans up after it.
     """
 
     def __init__(self, tree: ProcessTree, confinement: Confinement, workspace: str, home: str) -> None:
@@ -53,6 +57,8 @@ class Place:
         self._counted = 0
         self._counted_until = 0.0
         self.used = 0
+        self.shared = False
+        self.guest = False
         self._unmeasured = 0.0
         self._walk_seconds = 0.0
 
@@ -83,7 +89,8 @@ class Place:
             "RLIMIT_MEMLOCK": 8 << 20,
         }
         if self.counted_by_kernel:
-            chosen["RLIMIT_NPROC"] = limits["processes"] + (self.uid is None)  # the supervisor counts as well
+            tasks = limits["processes"] * (_MOST_COMMANDS if self.shared else 1)
+            chosen["RLIMIT_NPROC"] = tasks + (self.uid is None)  # the supervisor counts as well
         elif self.confinement.enabled and os.geteuid():
             chosen["RLIMIT_NPROC"] = self._all_tasks() + limits["processes"] + _SPARE_TASKS
         return chosen
@@ -118,7 +125,7 @@ class Place:
         for folder in self.memory_folders or [self.home]:
             os.chmod(folder, 0o1777 if self.memory_folders else 0o700)
             files.empty(folder, seconds=_CLEAN_SECONDS)
-        if self.uid is not None and not self.memory_folders:
+        if self.uid is not None and not self.memory_folders and not self.shared:
             self._clean_shared_memory(self.uid)
 
     def _clean_shared_memory(self, uid: int) -> None:
@@ -135,6 +142,9 @@ class Place:
 
     def remove(self) -> None:
         """At the end: leave nothing."""
+        if self.uid is not None and not self.memory_folders and not self.guest:
+            with contextlib.suppress(OSError):
+                self._clean_shared_memory(self.uid)
         if self.own_home:
             files.empty(self.home, seconds=math.inf)
             os.rmdir(self.home)

@@ -22,6 +22,8 @@ class ProcessTree:
     Attributes:
         cpu_seconds: User and system time of all that was reaped since `begin`.
         peak_bytes: Largest resident set of one process that was reaped since `begin`.
+        shared: Whether other supervisors' processes have the same user number, so that it must
+            not be used to end these.
     """
 
     def __init__(self, *, namespaced: bool, uid: int | None, proc: int) -> None:
@@ -36,6 +38,7 @@ class ProcessTree:
         self._uid = uid
         self._proc = proc
         self._status: dict[int, int] = {}
+        self.shared = False
         self.begin()
 
     def begin(self) -> None:
@@ -137,7 +140,7 @@ class ProcessTree:
             if self._namespaced:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(-1, signal.SIGKILL)
-            elif self._uid is not None:
+            elif self._uid is not None and not self.shared:
                 self._kill_user(self._uid)
             self._kill_walk()
             self._wait_a_moment()

@@ -27,7 +27,8 @@ def prepare(wanted: dict[str, Any], view: dict[str, Any]) -> Place:
     """Set up a sandbox for the calling process, which becomes its supervisor.
 
     Args:
-        wanted: `tier`, `workspace`, `readable`, `network`, `gpu`, `home`.
+        wanted: `tier`, `workspace`, `readable`, `network`, `gpu`, `home`, and `uid`, a user number
+            that is this sandbox's already, or None.
         view: What every sandbox of the host process may see: `system` (paths to bind),
             `masks` (paths to cover), `links`, `note`, and, for rules without a tree of its
             own, `entries` and `listed` (descriptors).
@@ -40,6 +41,7 @@ def prepare(wanted: dict[str, Any], view: dict[str, Any]) -> Place:
     """
     makers = {"strong": _strong, "uid": _uid, "landlock": _landlock, "process": _process}
     place = makers[wanted["tier"]](wanted, view)
+    place.guest = wanted["uid"] is not None
     if place.confinement.enabled:
         kernel.drop_bounding_set()
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
@@ -60,7 +62,7 @@ def _strong(wanted: dict[str, Any], view: dict[str, Any]) -> Place:
     root = os.geteuid() == 0
     if root and not kernel.has_capability(kernel.CAP_SYS_ADMIN):
         raise PermissionError("root has no CAP_SYS_ADMIN here, which namespaces need")
-    uid = own_uid(os.getpid()) if root else None
+    uid = (wanted["uid"] or own_uid(os.getpid())) if root else None
     gpu_readable = list(filter(os.path.exists, GPU_READABLE)) if wanted["gpu"] else []
     tree = Tree(
         workspace=wanted["workspace"],
@@ -103,7 +105,7 @@ def _inner_rules(wanted: dict[str, Any]) -> rules.Ruleset | None:
 def _uid(wanted: dict[str, Any], view: dict[str, Any]) -> Place:
     if not (os.geteuid() == 0 and kernel.has_capability(kernel.CAP_SETUID)):
         raise PermissionError("only root (with CAP_SETUID) can run commands as a user of their own")
-    uid = own_uid(os.getpid())
+    uid = wanted["uid"] or own_uid(os.getpid())
     files.give(wanted["workspace"], uid)
     _check_reachable(uid, [*wanted["must_reach"], *wanted["readable"], wanted["workspace"]])
     place = _plain(wanted, view, uid)

@@ -61,15 +61,15 @@ def _together(scene: Scene, chosen: Sequence[Attack], when: str) -> Iterator[Out
     if when == "-submitted":
         scene.env.step(Submit())
     slow = f"the step took {took:.0f} s" if took > _SECONDS + 2 * len(names) else ""
-    alive = _alive(marks, folder)
+    still = alive(marks, folder)
     if when == "-submitted":
         scene.reset()
     for attack, name in zip(chosen, names, strict=True):
-        trouble = alive[name] or (slow if name == "held-output" else "")
+        trouble = still[name] or (slow if name == "held-output" else "")
         yield Outcome(attack, bool(trouble), trouble or "no process of it is left", took / len(chosen))
 
 
-def _alive(marks: dict[str, str], folder: Path) -> dict[str, str]:
+def alive(marks: dict[str, str], folder: Path) -> dict[str, str]:
     """By what it is known that a process with a name's mark still runs; empty if none does."""
     found = dict.fromkeys(marks, "")
     before = {name: _size(folder / mark) for name, mark in marks.items()}
