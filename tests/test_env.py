@@ -311,9 +311,8 @@ def test_closing_leaves_nothing_and_twice_is_fine(tmp_path: Path) -> None:
     env.reset(seed=0)
     text = body(env, Run("python -c 'import os; print(os.getcwd() == os.path.realpath(\".\"))'"))
     assert text.startswith("True")
-    folder = env._folder
-    assert folder is not None
-    assert folder.exists()
+    folder = env._folder.path
+    assert list(folder.iterdir())
     env.close()
     env.close()
     assert not folder.exists()

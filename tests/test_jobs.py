@@ -42,7 +42,9 @@ def test_what_a_wait_saw_in_passing_is_shown_again_in_full(env: mlrcbench.Resear
     """A wait that ran out shows what is new; the end shows everything, so that it can be compared."""
     body(env, StartJob("echo one; until [ -e go ]; do sleep 0.02; done; echo two; exit 4"))
     assert env.record is not None
-    while (env.record / "outputs" / "job-1.txt").read_text() != "one\n":
+    assert env._episode is not None
+    log = env._episode.workspace.views["outputs"] / "job-1.txt"
+    while log.read_text() != "one\n":
         time.sleep(0.02)
     observation, *_ = env.step(WaitJob(1, "quiet", seconds=0.3))
     assert observation["text"].startswith("[job 1 was quiet for 0.3 s]\none\n[")

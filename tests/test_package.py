@@ -23,7 +23,7 @@ LAYERS = (
     ("sandbox", "files", "store", "tree", "checkout", "workspace", "reward"),
     ("child", "competition", "jobs"),
     ("evaluation", "registry", "record", "snapshot", "saved"),
-    ("branching", "preparation", "episode", "env", "vector"),
+    ("branching", "preparation", "wording", "episode", "env", "vector"),
     ("agents", "verify"),
     ("calibration",),
     ("testing", "runs", "report"),

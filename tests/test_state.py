@@ -12,7 +12,17 @@ import numpy as np
 import pytest
 
 import mlrcbench
-from mlrcbench import Evaluate, ReadFile, ResearchEnv, Run, SnapshotError, Submit, WriteFile
+from mlrcbench import (
+    Evaluate,
+    ReadFile,
+    ResearchEnv,
+    Run,
+    SnapshotError,
+    StartJob,
+    Submit,
+    WaitJob,
+    WriteFile,
+)
 from tests.conftest import SANDBOX, body
 from tests.test_env import BETTER, PERFECT, WORSE, make
 
@@ -116,7 +126,7 @@ def test_a_fork_costs_nothing_until_it_is_used(played: ResearchEnv, tmp_path: Pa
     """An unused one makes no folder and no record; its clock runs all the same."""
     before = len(list((tmp_path / "records").iterdir()))
     used, unused = played.fork(2)
-    assert (used.record, used._folder, unused.record) == (None, None, None)
+    assert (used.record, used._folder._path, unused.record) == (None, None, None)
     assert used._waiting is not None
     used._waiting = (*used._waiting[:2], used._waiting[2] - 100.0)
     unused.close()
@@ -366,3 +376,27 @@ def test_wrapped_environments_are_forked_by_their_core(tmp_path: Path) -> None:
         _, reward, *_ = child.step(Submit())
         assert np.isfinite(reward)
     env.close()
+
+
+def test_running_jobs_are_no_part_of_a_snapshot(played: ResearchEnv) -> None:
+    """They go on where they are, end with a restore, and what they printed is a file like others."""
+    assert "job 1 has started" in body(played, StartJob("echo begun; sleep 300"))
+    assert "begun" in body(played, WaitJob(1, until="match", pattern="begun"))
+    start = played.snapshot()
+    (child,) = played.fork(1)
+    with child:
+        assert "begun" in body(child, ReadFile("outputs/job-1.txt"))
+        assert "there is no job 1" in body(child, WaitJob(1))
+        assert "job 2 has started" in body(child, StartJob("echo mine"))
+        assert "exit status 0" in body(child, WaitJob(2))
+        child.step(Submit())
+        assert child.record is not None
+        assert (child.record / "outputs" / "job-1.txt").read_text() == "begun\n"
+        assert (child.record / "outputs" / "job-2.txt").read_text() == "mine\n"
+    assert "goes on" in body(played, WaitJob(1, max_seconds=0.1))
+    before = played.record
+    played.restore(start)
+    assert before is not None
+    assert (before / "outputs" / "job-1.txt").read_text() == "begun\n"
+    assert "0" in body(played, Run("pgrep -c -f 'sleep 300'"))
+    assert "job 2 has started" in body(played, StartJob("true"))

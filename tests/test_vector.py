@@ -171,7 +171,7 @@ def test_closing_leaves_nothing(tmp_path: Path, busy: bool) -> None:
     vector = make(tmp_path, 4)
     vector.reset(seed=0)
     vector.step([StartJob("setsid sleep 4321.72 & sleep 4321.72")] * 4)
-    folders = [env._folder for env in vector.envs]
+    folders = [env._folder.path for env in vector.envs]
     if busy:
         thread = threading.Thread(target=lambda: _quietly(lambda: vector.step([Run("sleep 4321.72")] * 4)))
         thread.start()
@@ -181,7 +181,7 @@ def test_closing_leaves_nothing(tmp_path: Path, busy: bool) -> None:
         thread.join()
     vector.close()
     assert running("4321.72") == []
-    assert not any(folder.exists() for folder in folders if folder is not None)
+    assert not any(folder.exists() for folder in folders)
     assert set(threading.enumerate()) <= before
     assert len(os.listdir("/proc/self/fd")) <= descriptors
 

@@ -7,7 +7,6 @@ an episode is over. The contract is Gymnasium's, to the letter.
 from __future__ import annotations
 
 import copy
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from mlrcbench.budget import Budget
 from mlrcbench.competition import Competition, Instance, home
 from mlrcbench.episode import Episode, Final, Result, Settings
 from mlrcbench.errors import FAILURES, ActionError, RegistryError, SandboxError, nearest
-from mlrcbench.files import remove_tree
+from mlrcbench.files import PrivateFolder
 from mlrcbench.metrics import largest_improvement
 from mlrcbench.observation import Observation
 from mlrcbench.record import Recorder, new_directory, recordable
@@ -87,7 +86,7 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         self._reward = Reward(reward, clip)
         self._secret = secret
         self._records = Path(records or home() / "records" / self.competition.id).absolute()
-        self._folder: Path | None = None
+        self._folder = PrivateFolder()
         self._episode: Episode | None = None
         self._observation: Observation | None = None
         self._info: dict[str, Any] = {}
@@ -310,7 +309,7 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
     def close(self) -> None:
         """End the episode, its processes and its folder; records stay."""
         self._end_episode(self._interruption or "closed")
-        self._remove_folder()
+        self._folder.remove()
         if self._store is not None:
             self._store.leave()
             self._store = None
@@ -325,11 +324,11 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         self._go_on()
         recorder = Recorder(new_directory(self._records))
         try:
-            place = (self._own_folder(), recorder)
+            place = (self._folder.path, recorder)
             episode = Episode(self.competition, instance, self.settings, *place, seed=seed, start=start)
         except Exception as error:
             recorder.close({"ending": f"failed: {error}"})
-            self._remove_folder()
+            self._folder.remove()
             raise
         self._episode, self.record = episode, recorder.directory
         return episode
@@ -338,7 +337,8 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         """An environment like this one and with the same store, whose episode waits to begin."""
         child = copy.copy(self)
         child.action_space = spaces.action_space()  # which has a random state of its own
-        child._folder = child._episode = child.record = None
+        child._folder = PrivateFolder()
+        child._episode = child.record = None
         child._waiting = (start, self._require_episode().instance, time.monotonic())
         child._own_store().join()
         child._look(start)
@@ -377,18 +377,6 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         if "instance" in options:
             return int(options["instance"])
         return self.pool[int(self.np_random.integers(len(self.pool)))]
-
-    def _own_folder(self) -> Path:
-        """The environment's private folder; others may pass through it, not list it."""
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="mlrcbench-"))
-            self._folder.chmod(0o711)
-        return self._folder
-
-    def _remove_folder(self) -> None:
-        if self._folder is not None:
-            remove_tree(self._folder)
-            self._folder = None
 
     def _require_episode(self) -> Episode:
         """The running episode; that of a fork begins now, some time after it was forked."""

@@ -8,24 +8,13 @@ It can begin from a snapshot, or go back to one; `_go_to` is where both happen.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from mlrcbench import actions, branching
-from mlrcbench.actions import (
-    Action,
-    EditFile,
-    Evaluate,
-    KillJob,
-    ReadFile,
-    Run,
-    StartJob,
-    Submit,
-    WaitJob,
-    WriteFile,
-)
 from mlrcbench.budget import Budget, Meter
 from mlrcbench.checkout import Checkout
 from mlrcbench.competition import Competition, Instance
@@ -34,14 +23,15 @@ from mlrcbench.evaluation import Evaluation, evaluate
 from mlrcbench.files import TreeLimits, copy_file, remove_tree
 from mlrcbench.jobs import Jobs
 from mlrcbench.metrics import better
-from mlrcbench.observation import MAX_ASIDE_CHARS, Observation, cut, join_output, tree
+from mlrcbench.observation import MAX_ASIDE_CHARS, Observation, cut, join_output
 from mlrcbench.record import EVALUATIONS, OUTPUTS, Recorder
 from mlrcbench.reward import Scheme
-from mlrcbench.sandbox import ExecResult, Limits, Policy, Sandbox, open_sandbox
+from mlrcbench.sandbox import Limits, Policy, Sandbox, open_sandbox
 from mlrcbench.score import Score, Split
 from mlrcbench.snapshot import Files, Snapshot, best_improvement, explained
 from mlrcbench.store import Store
 from mlrcbench.tree import Tree, link_out
+from mlrcbench.wording import briefing, ending, verdict
 from mlrcbench.workspace import DATA, Workspace
 from mlrcbench.workspace import OUTPUTS as OUTPUTS_VIEW
 
@@ -171,21 +161,9 @@ class Episode:
     @functools.cached_property
     def briefing(self) -> str:
         """What an agent is told at the start."""
-        limits = self._tier.limits
-        threads = f"{limits.threads} thread{'' if limits.threads == 1 else 's'} for numeric libraries"
-        bounds = (
-            f"{limits.command_seconds:g} s for a command, {limits.evaluation_seconds:g} s for an evaluation, "
-            f"{limits.memory_mb} MiB of memory, {limits.workspace_mb} MiB of files, {threads}, no network."
-        )
-        parts = (
-            self.competition.statement.rstrip(),
-            f"## Files\n\n{tree(self.workspace.files())}",
-            f"## Limits\n\n{bounds}",
-            f"## Actions\n\nOne JSON object at a time:\n\n{actions.describe()}",
-        )
-        return "\n\n".join(parts)
+        return briefing(self.competition.statement, self.workspace.files(), self._tier)
 
-    def perform(self, action: Action) -> Result:
+    def perform(self, action: actions.Action) -> Result:
         """Carry out one action.
 
         Raises:
@@ -193,15 +171,15 @@ class Episode:
             SandboxError, ScoringError: The infrastructure failed.
         """
         match action:
-            case Run():
+            case actions.Run():
                 return Result(self._run(action))
-            case StartJob() | WaitJob() | KillJob():
+            case actions.StartJob() | actions.WaitJob() | actions.KillJob():
                 return self._use_job(action)
-            case ReadFile() | WriteFile() | EditFile():
+            case actions.ReadFile() | actions.WriteFile() | actions.EditFile():
                 return Result(self._use_file(action))
-            case Evaluate():
+            case actions.Evaluate():
                 return self._evaluate_on_dev()
-            case Submit():
+            case actions.Submit():
                 return Result("submitted; the episode is over")
 
     def finish(self) -> Score:
@@ -260,7 +238,8 @@ class Episode:
         Raises:
             SnapshotError: Its files are gone, or the disk is full; the episode has to be closed.
         """
-        self._end_jobs()
+        self.jobs.end("a restore")
+        self._keep_job_logs()
         self.recorder.close({"ending": branching.ENDING, "seconds": self.meter.seconds})
         self.recorder = recorder
         self._go_to(start)
@@ -285,8 +264,8 @@ class Episode:
 
     def close(self) -> None:
         """End every process and remove the workspace; the record stays."""
-        self._end_jobs()
         self.sandbox.close()
+        self._keep_job_logs()
         remove_tree(self.workspace.root)
         remove_tree(self._outputs.root)
 
@@ -297,11 +276,11 @@ class Episode:
     def _no_jobs(self) -> Jobs:
         return Jobs(self.sandbox, self._outputs.root, OUTPUTS_VIEW)
 
-    def _end_jobs(self) -> None:
-        """End what still runs in the workspace, and give the record what it has printed."""
-        self.jobs.end("the episode's end")
+    def _keep_job_logs(self) -> None:
+        """Give the record what jobs have printed; they have ended."""
         for log in self.jobs.logs:
-            copy_file(log, self.recorder.directory / OUTPUTS / log.name)
+            with contextlib.suppress(WorkspaceError):  # the sandbox was lost before it was begun
+                copy_file(log, self.recorder.directory / OUTPUTS / log.name)
 
     def _go_to(self, start: Snapshot) -> None:
         """Be at a snapshot: what was spent and judged, then the record, then the files.
@@ -348,7 +327,7 @@ class Episode:
             self.sandbox = self._open_sandbox()
         self.jobs = self._no_jobs()
 
-    def _run(self, action: Run) -> str:
+    def _run(self, action: actions.Run) -> str:
         seconds = min(action.timeout or float("inf"), self._tier.limits.command_seconds)
         seconds = min(seconds, max(0.01, self.meter.seconds_left))
         log = self._outputs.root / f"step-{self.meter.steps:04d}.txt"
@@ -359,26 +338,26 @@ class Episode:
             self._outputs_bytes += log.stat().st_size
             self._show_outputs()
         output = join_output(result.head, result.tail, result.omitted, f"{OUTPUTS_VIEW}/{log.name}")
-        return self.workspace.scrub(f"{output.rstrip()}\n[{_ending(result, seconds)}]".lstrip())
+        return self.workspace.scrub(f"{output.rstrip()}\n[{ending(result, seconds)}]".lstrip())
 
-    def _use_job(self, action: StartJob | WaitJob | KillJob) -> Result:
+    def _use_job(self, action: actions.StartJob | actions.WaitJob | actions.KillJob) -> Result:
         left = self.meter.seconds_left
         aside = ""
-        if isinstance(action, StartJob):
+        if isinstance(action, actions.StartJob):
             limits = self._limits(max(0.01, min(action.timeout or left, left)))
             self._show_outputs()
             body = self.jobs.start(action, limits)
-        elif isinstance(action, WaitJob):
+        elif isinstance(action, actions.WaitJob):
             most = action.max_seconds or self._tier.limits.command_seconds
             body, aside = self.jobs.wait(action, max(0.01, min(most, left)))
         else:
             body, aside = self.jobs.kill(action)
         return Result(self.workspace.scrub(body), aside=self.workspace.scrub(aside))
 
-    def _use_file(self, action: ReadFile | WriteFile | EditFile) -> str:
-        if isinstance(action, ReadFile):
+    def _use_file(self, action: actions.ReadFile | actions.WriteFile | actions.EditFile) -> str:
+        if isinstance(action, actions.ReadFile):
             return self.workspace.read(action.path, action.start, action.end)
-        if isinstance(action, WriteFile):
+        if isinstance(action, actions.WriteFile):
             return self.workspace.write(action.path, action.text)
         return self.workspace.edit(action.path, action.old, action.new)
 
@@ -409,34 +388,11 @@ class Episode:
         self.scores.append(score)
         if evaluation.kept is not None and score.value is not None and not self._is_worse(score.value):
             self._best = (score.value, evaluation.kept)
-        return Result(f"{self._verdict(score)}\n{evaluation.output}".rstrip(), score, aside)
+        return Result(
+            f"{verdict(score, self.competition.card, self._tier)}\n{evaluation.output}".rstrip(), score, aside
+        )
 
     def _is_worse(self, value: float) -> bool:
         """Than the best so far; of equals the later one counts, as in the paper's protocol."""
         direction = self.competition.card.metric.direction
         return self._best is not None and better(self._best[0], value, direction)
-
-    def _verdict(self, score: Score) -> str:
-        if score.value is None:
-            return f"dev: {score.outcome}: {score.reason}"
-        metric = self.competition.card.metric
-        details = "".join(f"\n  {name}: {value:.6g}" for name, value in sorted(score.details.items()))
-        kind = self._tier.anchors["dev"].target_kind
-        gain = 100 * (score.improvement or 0.0)
-        return (
-            f"dev: {metric.name} {score.value:.6g} ({metric.unit}, {metric.direction}); "
-            f"{gain:+.1f} % of the way from the baseline to the {kind}{details}"
-        )
-
-
-def _ending(result: ExecResult, seconds: float) -> str:
-    """How a command ended, for the agent."""
-    if result.ending == "exited":
-        return f"exit status {result.exit_status}"
-    reasons = {
-        "timeout": "the time limit" if seconds < 1 else f"its time limit of {seconds:.0f} s",
-        "memory": "the memory limit",
-        "disk": "the limit on the size of the workspace",
-        "processes": "the limit on processes",
-    }
-    return f"stopped: it reached {reasons.get(result.ending, result.ending)}"
