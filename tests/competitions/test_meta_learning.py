@@ -1,0 +1,334 @@
+"""meta-learning: the metric is the original's, an instance is a function of its key, and nothing leaks."""
+
+from __future__ import annotations
+
+import filecmp
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlrcbench.competitions.meta_learning import data, scorer
+from mlrcbench.errors import DataError, SubmissionError
+
+HOME = Path(data.__file__).parent
+METHODS = Path(__file__).parents[2] / "docs/competitions/meta_learning/methods"
+INPUTS = {"support_images.npy", "support_labels.npy", "query_images.npy", "tasks.npy"}
+Ints = npt.NDArray[np.int64]
+
+
+def build(root: Path, seed: int) -> Path:
+    """An instance in a folder."""
+    for part in ("public", *(f"private/{s}/{p}" for s in ("dev", "test") for p in ("inputs", "answers"))):
+        (root / part).mkdir(parents=True)
+    data.build(root / "public", root / "private", seed=seed, tier="mini")
+    return root
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One instance."""
+    return build(tmp_path_factory.mktemp("meta"), seed=7)
+
+
+def python_module(path: Path) -> ModuleType:
+    """A file, imported under another name."""
+    spec = importlib.util.spec_from_file_location(f"meta_learning_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def whole(array: npt.ArrayLike) -> Ints:
+    """As int64."""
+    return np.asarray(array, dtype=np.int64)
+
+
+class TestScore:
+    """Normalised balanced accuracy, worked by hand."""
+
+    @pytest.fixture
+    def answers(self, tmp_path: Path) -> Path:
+        """Two tasks: two classes of three queries, and three classes of two, in two domains."""
+        folder = tmp_path / "answers"
+        folder.mkdir()
+        np.save(folder / "labels.npy", whole([0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 2, 2]))
+        np.save(folder / "tasks.npy", whole([[1, 2, 3], [0, 3, 2]]))
+        return folder
+
+    def judge(self, answers: Path, predictions: npt.NDArray[np.generic]) -> tuple[float, dict[str, float]]:
+        """Value and details."""
+        np.save(answers.parent / "predictions.npy", predictions)
+        found = scorer.score(answers.parent, answers)
+        assert found.value is not None
+        return found.value, dict(found.details)
+
+    def test_by_hand(self, answers: Path) -> None:
+        """Recalls 2/3 and 1 are 2/3 above chance; recalls 1, 1/2, 0 are 1/4 above; half the sum of both."""
+        value, details = self.judge(answers, whole([0, 0, 1, 1, 1, 1, 0, 0, 1, 2, 0, 0]))
+        assert value == pytest.approx((2 / 3 + 1 / 4) / 2)
+        assert details["domain_1"] == pytest.approx(2 / 3)
+        assert details["domain_0"] == pytest.approx(1 / 4)
+        deviation = (2 / 3 - 1 / 4) / 2**0.5
+        assert details["confidence_95"] == pytest.approx(1.96 * deviation / 2**0.5)
+
+    def test_ends_of_the_scale(self, answers: Path) -> None:
+        """The truth has 1, one class for all has 0, nothing right has the mean of -1 and -1/2."""
+        truth = np.load(answers / "labels.npy")
+        assert self.judge(answers, truth)[0] == pytest.approx(1.0)
+        assert self.judge(answers, np.zeros_like(truth))[0] == pytest.approx(0.0)
+        wrong = (truth + 1) % np.repeat([2, 3], 6)
+        assert self.judge(answers, wrong)[0] == pytest.approx(-0.75)
+
+    @pytest.mark.parametrize(
+        ("predictions", "message"),
+        [
+            (np.zeros(11, dtype=np.int64), r"shape \(11,\)"),
+            (np.zeros((12, 1), dtype=np.int64), r"shape \(12, 1\)"),
+            (np.zeros(0, dtype=np.int64), r"shape \(0,\)"),
+            (np.zeros(12, dtype=np.int32), "dtype"),
+            (np.full(12, np.nan), "dtype"),
+            (
+                whole([0] * 11 + [3]),
+                "has 3 in place 11, a query of task 1: write one of its class ids, 0 to 2",
+            ),
+            (
+                whole([2] + [0] * 11),
+                "has 2 in place 0, a query of task 0: write one of its class ids, 0 to 1",
+            ),
+            (whole([-1] * 12), "has -1 in place 0"),
+        ],
+    )
+    def test_invalid(self, answers: Path, predictions: npt.NDArray[np.generic], message: str) -> None:
+        """What is no list of class ids is refused, and the reason says what to write."""
+        with pytest.raises(SubmissionError, match=message):
+            self.judge(answers, predictions)
+
+    @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"0,1,0"])
+    def test_no_array(self, answers: Path, content: bytes) -> None:
+        """What is no .npy file is refused."""
+        (answers.parent / "predictions.npy").write_bytes(content)
+        with pytest.raises(SubmissionError, match=r"not a \.npy file"):
+            scorer.score(answers.parent, answers)
+
+    @settings(max_examples=30)
+    @given(
+        st.lists(st.tuples(st.integers(2, 6), st.integers(1, 5)), min_size=1, max_size=5),
+        st.integers(0, 2**32),
+    )
+    def test_against_the_formula(self, sizes: list[tuple[int, int]], seed: int) -> None:
+        """The same numbers as loops over tasks and classes give, for queries in any order."""
+        rng = np.random.default_rng(seed)
+        ways = whole([n for n, _ in sizes])
+        labels = [rng.permutation(np.repeat(np.arange(n), q)) for n, q in sizes]
+        predictions = [rng.integers(0, n, n * q) for n, q in sizes]
+        expected = []
+        for n, truth, guess in zip(ways, labels, predictions, strict=True):
+            recalls = [
+                np.mean([g == c for t, g in zip(truth, guess, strict=True) if t == c]) for c in range(n)
+            ]
+            expected.append((np.mean(recalls) - 1 / n) / (1 - 1 / n))
+        task_of = np.repeat(np.arange(len(sizes)), [n * q for n, q in sizes])
+        found = scorer.normalised_accuracies(
+            whole(np.concatenate(labels)), whole(np.concatenate(predictions)), ways, task_of
+        )
+        assert found == pytest.approx(np.array(expected))
+
+    def test_the_starter_has_the_same_metric(self) -> None:
+        """What `python main.py` prints is what the scorer computes."""
+        episodes, torch = python_module(HOME / "starter/episodes.py"), pytest.importorskip("torch")
+        rng = np.random.default_rng(3)
+        labels, predictions = np.repeat(np.arange(4), 5), rng.integers(0, 4, 20)
+        mine = scorer.normalised_accuracies(labels, predictions, whole([4]), np.zeros(20, dtype=np.int64))
+        theirs = episodes.normalised_accuracy(torch.from_numpy(labels), torch.from_numpy(predictions), 4)
+        assert theirs == pytest.approx(mine[0])
+
+
+class TestWorld:
+    """Images and plans."""
+
+    @settings(max_examples=20)
+    @given(st.integers(0, 2**63 - 1))
+    def test_plans_cover_their_ranges(self, seed: int) -> None:
+        """Each domain has the fewest and the most ways and shots, and the same ways in every instance."""
+        ways, shots = np.array(data.plan_tasks(np.random.default_rng(seed))).T
+        assert sorted(ways) == list(range(2, 21, 2))
+        assert (shots.min(), shots.max(), len(set(shots))) == (1, 20, data.TASKS)
+
+    @settings(max_examples=10, deadline=None)
+    @given(st.integers(0, 2**63 - 1))
+    def test_every_family_draws(self, seed: int) -> None:
+        """Fields are finite; images of a class differ; so do two classes with one chance for the images."""
+        for family in (*data.TRAIN, *data.DEV, *data.TEST):
+            rng = np.random.default_rng(seed)
+            fields = [family(rng)(data.coordinates(2, 0.3, np.random.default_rng(1))) for _ in range(2)]
+            assert all(np.isfinite(field).all() and field.shape == (2, 16, 16) for field in fields)
+            assert not np.array_equal(fields[0], fields[1])
+            images = data.draw_class(family, data.draw_style(rng), 3, rng)
+            assert len(np.unique(images.reshape(3, -1), axis=0)) == 3
+
+    def test_families_are_in_one_set(self) -> None:
+        """No family is in two of the three sets."""
+        names = [family.__closure__ for family in (*data.TRAIN, *data.DEV, *data.TEST)]
+        assert len({id(closure[0].cell_contents) for closure in names if closure}) == 16
+
+
+class TestInstance:
+    """The files of an instance."""
+
+    def test_public(self, instance: Path) -> None:
+        """Eight domains of twenty classes of thirty images, in random order."""
+        images, labels, domains = (
+            np.load(instance / f"public/{n}.npy") for n in ("images", "labels", "domains")
+        )
+        assert (images.shape, images.dtype) == ((4800, 3, 16, 16), np.uint8)
+        assert (np.bincount(labels) == 30).all()
+        assert labels.max() == 159
+        assert np.array_equal(domains, labels // 20)
+        assert (np.diff(labels) < 0).any()
+
+    @pytest.mark.parametrize("split", ["dev", "test"])
+    def test_tasks(self, instance: Path, split: str) -> None:
+        """Tables and arrays fit each other; each class has its shots and its ten queries."""
+        inputs, answers = instance / "private" / split / "inputs", instance / "private" / split / "answers"
+        assert {path.name for path in inputs.iterdir()} == INPUTS
+        table, hidden = np.load(inputs / "tasks.npy"), np.load(answers / "tasks.npy")
+        assert np.array_equal(table[:, 0], hidden[:, 1])
+        assert (np.bincount(hidden[:, 0]) == data.TASKS).all()
+        support, labels = np.load(inputs / "support_labels.npy"), np.load(answers / "labels.npy")
+        assert (
+            len(np.load(inputs / "support_images.npy")) == len(support) == (table[:, 0] * table[:, 1]).sum()
+        )
+        assert len(np.load(inputs / "query_images.npy")) == len(labels) == 10 * table[:, 0].sum()
+        start = begin = 0
+        for ways, shots, count in table.tolist():
+            mine, theirs = support[start : start + ways * shots], labels[begin : begin + ways * count]
+            assert np.bincount(mine).tolist() == [shots] * ways
+            assert np.bincount(theirs).tolist() == [10] * ways
+            start, begin = start + ways * shots, begin + ways * count
+
+    def test_no_image_twice(self, instance: Path) -> None:
+        """No query is among any support images, nor published, nor in the other split."""
+        names = ["public/images.npy"]
+        names += [f"private/{s}/inputs/{p}_images.npy" for s in ("dev", "test") for p in ("support", "query")]
+        seen = np.concatenate([np.load(instance / name).reshape(-1, 768) for name in names])
+        assert len(np.unique(seen, axis=0)) == len(seen)
+
+    def test_another_process_another_key(self, instance: Path, tmp_path: Path) -> None:
+        """The same key gives the same bytes in another process, another key other tasks and answers."""
+        code = (
+            "import sys; from pathlib import Path; "
+            "from tests.competitions.test_meta_learning import build; build(Path(sys.argv[1]), 7)"
+        )
+        root = Path(__file__).parents[2]
+        path = os.pathsep.join([str(root), str(root / "src")])
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "5"}
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "a")],
+            check=True,
+            capture_output=True,
+            env=environment,
+        )
+        files = sorted(str(path.relative_to(instance)) for path in instance.rglob("*.npy"))
+        assert filecmp.cmpfiles(instance, tmp_path / "a", files, shallow=False)[0] == files
+        other = build(tmp_path / "b", seed=8)
+        assert not filecmp.cmpfiles(instance, other, files, shallow=False)[0]
+
+    def test_other_tiers(self, tmp_path: Path) -> None:
+        """The full tier is refused with a way out."""
+        with pytest.raises(DataError, match=r"full tier of meta-learning.*tier='mini'"):
+            data.build(tmp_path / "a", tmp_path / "b", seed=1, tier="full")
+
+    @pytest.mark.parametrize("split", ["dev", "test"])
+    @pytest.mark.parametrize("name", ["first_class", "in_order", "other_tasks"])
+    def test_short_ways(self, instance: Path, tmp_path: Path, name: str, split: str) -> None:
+        """Constants, the order of the queries and the images of other tasks say nothing; the truth has 1."""
+        bounds = python_module(METHODS / "bounds.py").BOUNDS
+        folder = instance / "private" / split
+        bounds[name](instance / "public", folder / "inputs", folder / "answers", tmp_path)
+        value = scorer.score(tmp_path, folder / "answers").value
+        assert value is not None
+        assert abs(value) < 0.05
+        bounds["oracle"](instance / "public", folder / "inputs", folder / "answers", tmp_path)
+        assert scorer.score(tmp_path, folder / "answers").value == 1.0
+
+
+class TestStarter:
+    """The three stages."""
+
+    def workspace(self, instance: Path, place: Path, method: str) -> Path:
+        """The starter with another method, and the first three dev tasks."""
+        shutil.copytree(HOME / "starter", place, ignore=shutil.ignore_patterns("__pycache__"))
+        (place / "method.py").write_text(method)
+        (place / "data").symlink_to(instance / "public")
+        (place / "artefacts").mkdir()
+        shutil.copytree(instance / "private/dev/inputs", place / "inputs")
+        table = np.load(place / "inputs/tasks.npy")[:3]
+        np.save(place / "inputs/tasks.npy", table)
+        return place
+
+    def run(self, place: Path) -> subprocess.CompletedProcess[str]:
+        """`python main.py predict`."""
+        command = [sys.executable, "main.py", "predict"]
+        return subprocess.run(command, cwd=place, check=False, capture_output=True, text=True)
+
+    @pytest.mark.parametrize("overlay", ["starter", "reference"])
+    def test_predict(self, instance: Path, tmp_path: Path, overlay: str) -> None:
+        """With little training, both write the class ids of three tasks, twice the same and no times."""
+        method = (HOME / overlay / "method.py").read_text()
+        method = method.replace("EPISODES, RATE = 200", "EPISODES, RATE = 3").replace(
+            "DECAY = 330", "DECAY = 3"
+        )
+        places = [self.workspace(instance, tmp_path / name, method) for name in ("one", "two")]
+        outputs = [self.run(place) for place in places]
+        assert outputs[0].returncode == 0, outputs[0].stderr
+        assert outputs[0].stdout == outputs[1].stdout
+        predictions = [np.load(place / "artefacts/predictions.npy") for place in places]
+        assert np.array_equal(predictions[0], predictions[1])
+        ways = np.load(places[0] / "inputs/tasks.npy")[:, 0]
+        assert predictions[0].dtype == np.int64
+        assert len(predictions[0]) == 10 * ways.sum()
+        assert (predictions[0] < np.repeat(ways, 10 * ways)).all()
+
+    def test_nothing_is_remembered(self, instance: Path, tmp_path: Path) -> None:
+        """What a method keeps in its module, or in torch's random state, is gone at the next task."""
+        method = (
+            "import torch\nCOUNT = []\n\n\nclass MetaLearner:\n    def meta_fit(self, dataset):\n"
+            "        COUNT.append(1)\n        return Learner()\n\n\nclass Learner:\n"
+            "    def save(self, folder):\n        pass\n\n    @classmethod\n    def load(cls, folder):\n"
+            "        return cls()\n\n    def fit(self, images, labels, ways, shots):\n"
+            "        COUNT.append(1)\n        return self\n\n    def predict(self, images):\n"
+            "        print(len(COUNT), torch.rand(1).item(), flush=True)\n"
+            "        return torch.zeros(len(images))\n"
+        )
+        lines = self.run(self.workspace(instance, tmp_path / "one", method)).stdout.splitlines()
+        assert len(lines) == 4
+        assert len(set(lines[:3])) == 1
+        assert lines[0].startswith("1 ")
+
+    @pytest.mark.parametrize(
+        ("stage", "message"), [("meta_fit", "meta_train failed"), ("predict", "answer failed")]
+    )
+    def test_a_failure_ends_the_run(self, instance: Path, tmp_path: Path, stage: str, message: str) -> None:
+        """An error in any stage is shown, and the exit status says so."""
+        method = (METHODS / "nearest_pixel/method.py").read_text()
+        head = f"    def {stage}(self, {'dataset' if stage == 'meta_fit' else 'images'}):\n"
+        assert head in method
+        done = self.run(
+            self.workspace(instance, tmp_path / "one", method.replace(head, head + "        1 / 0\n"))
+        )
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert "ZeroDivisionError" in done.stderr
