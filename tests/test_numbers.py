@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -158,3 +159,11 @@ def test_output_says_what_is_missing_and_where_it_is() -> None:
         b"a", b"b", 7, "outputs/1.txt"
     )
     assert tree(["b", "a", "c"], limit=2) == "a\nb\n... and 1 more"
+
+
+def test_lines_are_counted_in_many_threads_at_once() -> None:
+    """Environments in threads evaluate at the same time; each gets the same count."""
+    source = "\n".join(f"def f{i}(x):\n    return [x + {i}, (x, [x, {{'a': x}}])]" for i in range(400))
+    with ThreadPoolExecutor(8) as pool:
+        counts = set(pool.map(logical_lines, [[source]] * 64))
+    assert counts == {800}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import threading
 from collections.abc import Iterable
 
 from mlrcbench.card import Anchors, Direction, Metric
 
 _MAX_PARSED_CHARS = 200_000
+# CPython 3.11 counts the depth of a syntax tree for all threads together, and raises a SystemError
+# when two build one at once.
+_PARSING = threading.Lock()
 
 
 def improvement(value: float, anchors: Anchors) -> float:
@@ -54,8 +58,9 @@ def _statements(source: str, *, docstrings: bool) -> int:
     if len(source) > _MAX_PARSED_CHARS:
         return source.count("\n") + source.count(";")
     try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        with _PARSING:
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
         return sum(1 for line in source.splitlines() if line.strip())
     nodes = list(ast.walk(tree))
     count = sum(isinstance(node, ast.stmt) for node in nodes)
