@@ -1,0 +1,19 @@
+"""Retraining from nothing on the retain set, for as many epochs as the hidden retraining has.
+
+There is no base model to begin with, so this is the nearest to retraining that can be done.
+"""
+
+from model import Batches, cross_entropy, descend, forward, fresh
+
+EPOCHS, RATE = 24, 0.05
+
+
+def unlearn(model, sets, count, rng):
+    """A stack of `count` models that never saw the original."""
+    retain = Batches(sets["retain"], count, rng)
+
+    def loss(stack):
+        x, y = retain.next()
+        return cross_entropy(forward(stack, x), y)
+
+    return descend(fresh(model, count, rng), loss, EPOCHS * retain.per_epoch, RATE)

@@ -1,0 +1,88 @@
+"""Two stages without content: candidates by co-visitation counts, ordered by a ranker that sees counts only.
+
+What the sixth team of the KDD Cup did with boosted trees: the rules' list, ordered anew by a model trained
+on held-out steps. Here the lessons are sessions whose last product is hidden, of train and of the unlabeled
+ones, with what they add themselves taken away from the counts.
+"""
+
+import numpy as np
+import torch
+from shop import LISTED
+from torch import nn
+from torch.nn import functional
+
+DISTANCE, BACKWARD, DECAY, LATER = (1.0, 0.5, 0.3), 0.5, 0.6, 3.0
+LESSONS, EPOCHS, BATCH, RATE = 5000, 3, 32, 4e-3
+
+
+def recommend(catalogue, train, asked, unlabeled):
+    """The 100 best of each session by the ranker; see starter/method.py."""
+    known = list(zip(train.items, train.answer.tolist(), train.locale, [0] * len(train), strict=True))
+    later = [
+        (items[:-1], items[-1], where, 1)
+        for items, where in zip(unlabeled.items, unlabeled.locale, strict=True)
+    ]
+    tables = [counts([[*a, b] for a, b, _, _ in group], catalogue.count) for group in (known, later)]
+    lessons = [one for one in later + known if one[0] and one[1] not in one[0]][:LESSONS]
+    found = [features(catalogue.sold[one[2]], tables, one) for one in lessons]
+    x = torch.from_numpy(np.stack([table for table, _ in found]))
+    right = torch.tensor(
+        [np.append(np.flatnonzero(p == one[1]), -1)[0] for (_, p), one in zip(found, lessons, strict=True)]
+    )
+    x, right = x[right >= 0], right[right >= 0]
+    print(f"{len(right)} lessons have their answer among candidates", flush=True)
+    centre, scale = x.mean((0, 1)), x.std((0, 1)) + 1e-6
+    model = nn.Sequential(nn.Linear(x.shape[-1], 32), nn.GELU(), nn.Linear(32, 1))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
+    for epoch in range(EPOCHS):
+        for part in torch.randperm(len(x)).split(BATCH):
+            loss = functional.cross_entropy(model((x[part] - centre) / scale)[..., 0], right[part])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        print(f"epoch {epoch + 1}: loss {loss.item():.3f}", flush=True)
+    questions = [(items, -1, where, 1) for items, where in zip(asked.items, asked.locale, strict=True)]
+    lists = np.zeros((len(asked), LISTED), dtype=np.int64)
+    with torch.no_grad():
+        for i, question in enumerate(questions):
+            table, products = features(catalogue.sold[question[2]], tables, question)
+            scores = model((torch.from_numpy(table) - centre) / scale)[:, 0]
+            lists[i] = products[scores.argsort(descending=True, stable=True).numpy()]
+    return lists
+
+
+def features(sold, tables, session):
+    """Features (100, width) of the candidates by counts, and the candidates."""
+    items, answer, _, group = session
+    latest = np.array(items[::-1])
+    weight = DECAY ** np.arange(len(latest), dtype=np.float32)
+    sums = np.stack([weight @ table[latest][:, sold] for table in tables])
+    steps = np.stack([table[latest[0], sold] for table in tables])
+    if answer >= 0:
+        place = np.searchsorted(sold, answer)
+        for product, added in zip(latest, DISTANCE, strict=False):
+            sums[group, place] -= added * weight[latest == product].sum()
+            steps[group, place] -= added * (product == latest[0])
+    seen = np.stack([table.diagonal()[sold] for table in tables])
+    mixed = sums[0] + LATER * sums[1] + 1e-4 * seen.sum(0)
+    mixed[np.isin(sold, latest)] = -1.0
+    best = np.argsort(-mixed, kind="stable")[:LISTED]
+    flat = np.stack([np.log(np.maximum(one, 0) + 0.1) for one in (*sums, *steps, *seen)])[:, best]
+    shape = np.stack(
+        [np.log(np.arange(1, LISTED + 1)), np.full(LISTED, np.log(len(items))), np.full(LISTED, group)]
+    )
+    return np.concatenate([flat, shape]).T.astype("f4"), sold[best]
+
+
+def counts(paths, size):
+    """Weighted pairs (size, size) of products seen near one another; the diagonal counts the products."""
+    table = np.zeros((size, size), dtype=np.float32)
+    for step, near in enumerate(DISTANCE, 1):
+        pairs = [
+            pair for path in paths for pair in zip(path, path[step:], strict=False) if pair[0] != pair[1]
+        ]
+        before, after = np.array(pairs).T
+        np.add.at(table, (before, after), near)
+        np.add.at(table, (after, before), near * BACKWARD)
+    table[np.arange(size), np.arange(size)] = np.bincount(np.concatenate(paths), minlength=size)
+    return table

@@ -1,0 +1,35 @@
+"""Erase, re-initialise, learn again.
+
+Own implementation of ideas of the NeurIPS 2023 Machine Unlearning Challenge's best entries. The
+first place (fanchuan) erases before it repairs: the answers on the forget set are pushed to
+uniform. The second (Kookmin) re-initialises weights and learns the retain set anew. Here both: a few
+steps to uniform take the forget set out of the hidden layers, then every model gets a last
+layer of its own, and all are trained on the retain set, hard enough to move the hidden layers.
+"""
+
+import torch
+
+from model import CLASSES, Batches, cross_entropy, descend, forward, fresh, repeat
+
+ERASE_STEPS, ERASE_WEIGHT, ERASE_RATE = 10, 0.5, 0.03
+EPOCHS, RATE = 8, 0.08
+
+
+def unlearn(model, sets, count, rng):
+    """A stack of `count` unlearned models; see the module's text."""
+    targets = torch.full((CLASSES,), 1 / CLASSES)
+    erase, learn = Batches(sets["forget"], count, rng), Batches(sets["retain"], count, rng)
+
+    def forgetting(stack):
+        x, _ = erase.next()
+        return ERASE_WEIGHT * cross_entropy(forward(stack, x), targets)
+
+    def learning(stack):
+        x, y = learn.next()
+        return cross_entropy(forward(stack, x), y)
+
+    stack = descend(repeat(model, count), forgetting, ERASE_STEPS, ERASE_RATE)
+    print("erased", flush=True)
+    new = fresh(model, count, rng)
+    stack |= {name: new[name] for name in ("w2", "b2")}
+    return descend(stack, learning, EPOCHS * learn.per_epoch, RATE)

@@ -1,0 +1,75 @@
+"""Scorer: mean critical success index over five rain rates.
+
+At each threshold the predicted and the measured rate are made yes or no at every radar pixel,
+time and sequence, and pooled: CSI = hits / (hits + misses + false alarms), which leaves out the
+many pixels that are rightly called dry. Weather4cast 2023 takes the mean over the thresholds. What
+the radar has not measured counts as dry on both sides, that is, not at all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlrcbench.artefacts import read_npy
+from mlrcbench.errors import SubmissionError
+from mlrcbench.score import Score
+
+THRESHOLDS = (0.2, 1.0, 5.0, 10.0, 15.0)
+_FILE = "rates.npy"
+_CHUNK = 16  # sequences counted at a time, which bounds memory
+
+
+def contingency(truth: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Hits, misses and false alarms at each threshold, (5, 3).
+
+    Args:
+        truth: Measured rates, mm/h, any shape; NaN where nothing was measured.
+        predicted: Predicted rates of the same shape, finite.
+    """
+    known = ~np.isnan(truth)
+    measured, guessed = truth[known], predicted[known]
+    counts = np.empty((len(THRESHOLDS), 3), dtype=np.int64)
+    for row, threshold in enumerate(THRESHOLDS):
+        rain, alarm = measured >= np.float32(threshold), guessed >= np.float32(threshold)
+        hits = int((rain & alarm).sum())
+        counts[row] = hits, int(rain.sum()) - hits, int(alarm.sum()) - hits
+    return counts
+
+
+def csi(counts: npt.NDArray[np.int64]) -> list[float]:
+    """Critical success index of each row of hits, misses and false alarms; 0 if there are none."""
+    return [float(row[0] / row.sum()) if row.any() else 0.0 for row in counts]
+
+
+def score(artefacts: Path, answers: Path) -> Score:
+    """Judge the predicted rain of one split.
+
+    Args:
+        artefacts: Holds `rates.npy`, (sequences, frames, side, side) float32, mm/h.
+        answers: Holds `rates.npy` of the same shape, NaN where nothing was measured.
+
+    Returns:
+        Value: the mean CSI over the thresholds, from 0 to 1. The details have the CSI at each of them
+        and, as a yardstick, the value of predicting heavy rain everywhere.
+
+    Raises:
+        SubmissionError: Wrong type or shape, not finite, or negative.
+    """
+    truth = np.load(answers / _FILE, mmap_mode="r", allow_pickle=False)
+    predicted = read_npy(artefacts / _FILE, shape=truth.shape, dtype="<f4")
+    count = int(np.count_nonzero(np.less(predicted, 0)))
+    if count:
+        raise SubmissionError(f"{_FILE} has {count} negative rates; rain rates are 0 or more, clip them")
+    counts, always = np.zeros((2, len(THRESHOLDS), 3), dtype=np.int64)
+    for start in range(0, len(truth), _CHUNK):
+        part = np.asarray(truth[start : start + _CHUNK])
+        counts += contingency(part, predicted[start : start + _CHUNK])
+        always += contingency(part, np.full_like(part, THRESHOLDS[-1]))
+    values = csi(counts)
+    details = {f"csi_{threshold:g}": value for threshold, value in zip(THRESHOLDS, values, strict=True)}
+    details["heavy_rain_everywhere"] = float(np.mean(csi(always)))
+    return Score(value=float(np.mean(values)), details=details)
