@@ -288,6 +288,7 @@ class TestBuild:
         with pytest.raises(DataError, match=r"full tier of product-recommendation.*tier='mini'"):
             data.build(tmp_path / "a", tmp_path / "b", seed=1, tier="full")
 
+    @pytest.mark.slow
     def test_starter_and_reference_write_what_can_be_scored(self, tmp_path: Path) -> None:
         """Both entry points run on a small instance, twice to the same bytes, and keep every rule."""
         small = build_small(tmp_path / "instance", 5)
