@@ -46,7 +46,7 @@ def main() -> None:
         for attack, reason in table.items()
     ]
     page = PAGE.format(
-        system=platform.platform(),
+        system=f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         version=mlrcbench.__version__,
         counts="\n".join(counts),
         residuals="\n".join(["- `strong`: nothing.", *known]),
