@@ -85,8 +85,8 @@ def _folder(competition: Competition, _: str) -> str:
             raise _WrongError(f"starter/{path} has a reserved name; choose another")
     for overlay in ("baseline", "reference"):
         for path in competition.overlay(overlay):
-            if path not in starter and not _editable(competition, path):
-                raise _WrongError(f"{overlay}/{path} is neither in starter/ nor editable")
+            if path in starter and not _editable(competition, path):
+                raise _WrongError(f"{overlay}/{path} replaces a protected file of starter/; agents cannot")
     if not competition.overlay("reference"):
         raise _WrongError("reference/ is empty; put a solution there that beats the baseline")
     return f"{len(starter)} files in starter/"
