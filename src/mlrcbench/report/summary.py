@@ -11,6 +11,7 @@ from mlrcbench import __version__
 from mlrcbench.aggregates import padded_mean, pass_at_k, relative_cost, succeeded
 from mlrcbench.errors import RunError
 from mlrcbench.runs import Result, Row, leaderboard
+from mlrcbench.runs.results import scores_by_competition
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +79,13 @@ def summarise(results: Sequence[Result], title: str = "mlrcbench") -> Report:
     )
 
 
-def _scored(results: Sequence[Result]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for one in results:
-        if one.improvement is not None:
-            found.setdefault(one.assignment.competition, []).append(one.improvement)
-    return found
-
-
 def _best(results: Sequence[Result]) -> dict[str, float]:
-    return {name: max(values) for name, values in _scored(results).items()}
+    return {name: max(values) for name, values in scores_by_competition(results).items()}
 
 
 def _pass_at(results: Sequence[Result]) -> list[float]:
     """pass@k for k up to the fewest trials of a competition, averaged over competitions."""
-    scores = list(_scored(results).values())
+    scores = list(scores_by_competition(results).values())
     fewest = min((len(values) for values in scores), default=0)
     successes = [(len(values), sum(map(succeeded, values))) for values in scores]
     return [

@@ -106,7 +106,7 @@ def leaderboard(results: Iterable[Result]) -> list[Row]:
     by_agent: dict[str, list[Result]] = {}
     for result in results:
         by_agent.setdefault(result.assignment.agent, []).append(result)
-    rows = [_row(agent, found) for agent, found in by_agent.items() if _scores(found)]
+    rows = [_row(agent, found) for agent, found in by_agent.items() if scores_by_competition(found)]
     return sorted(rows, key=lambda row: row.mean, reverse=True)
 
 
@@ -128,7 +128,7 @@ def leaderboard_table(results: Sequence[Result]) -> str:
 
 
 def _row(agent: str, results: Sequence[Result]) -> Row:
-    scores = _scores(results)
+    scores = scores_by_competition(results)
     pooled = [value for values in scores.values() for value in values]
     return Row(
         agent=agent,
@@ -140,7 +140,8 @@ def _row(agent: str, results: Sequence[Result]) -> Row:
     )
 
 
-def _scores(results: Iterable[Result]) -> dict[str, list[float]]:
+def scores_by_competition(results: Iterable[Result]) -> dict[str, list[float]]:
+    """Improvements, competition by competition; episodes whose infrastructure failed are left out."""
     found: dict[str, list[float]] = {}
     for result in results:
         if result.improvement is not None:
