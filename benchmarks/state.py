@@ -187,7 +187,7 @@ def measure_forks(env: mlrcbench.ResearchEnv, rounds: int) -> Iterator[list[str]
         seconds = timed(lambda: made.extend(env.fork(8)))
         if use:
             seconds += timed(lambda: [child.step(write) for child in made])
-        folders = [env._own_store().folder, *(child._own_folder() for child in made)]
+        folders = [env._own_store().folder, *(child._folder.path for child in made)]
         disk = disk_bytes(*folders)
         for child in made:
             child.close()

@@ -324,19 +324,14 @@ def test_closing_leaves_nothing_and_twice_is_fine(tmp_path: Path) -> None:
 
 def test_a_failing_scorer_is_the_librarys_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is raised and recorded, never scored as the agent's."""
+    monkeypatch.setenv("MLRCBENCH_HOME", str(tmp_path / "home"))  # other tests go on with whole answers
     with make(tmp_path) as env:
         env.reset(seed=0)
-        instance = env._require_episode().instance
-        answers = instance.answers("dev") / "y.npy"
-        data = answers.read_bytes()
-        try:
-            answers.chmod(0o644)
-            answers.write_bytes(b"no array")
-            with pytest.raises(mlrcbench.ScoringError, match="scorer failed on dev"):
-                env.step(Evaluate())
-        finally:
-            answers.write_bytes(data)
-            answers.chmod(0o444)
+        answers = env._require_episode().instance.answers("dev") / "y.npy"
+        answers.chmod(0o644)
+        answers.write_bytes(b"no array")
+        with pytest.raises(mlrcbench.ScoringError, match="scorer failed on dev"):
+            env.step(Evaluate())
         assert env.record is not None
         footer = mlrcbench.read_record(env.record).footer
         assert footer is not None

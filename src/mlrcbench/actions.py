@@ -28,9 +28,17 @@ MAX_PATTERN_BYTES = 1_000
 UNTIL = ("exit", "match", "quiet")
 
 
-def _argument(help: str, *, kind: type, most: int = 0, choices: tuple[str, ...] = (), **default: Any) -> Any:
-    """A field of an action: what it means, its JSON type, its largest length, what it may be."""
-    metadata = {"help": help, "kind": kind, "most": most, "choices": choices}
+def _argument(
+    help: str,
+    *,
+    kind: type,
+    most: int = 0,
+    choices: tuple[str, ...] = (),
+    example: Any = None,
+    **default: Any,
+) -> Any:
+    """A field of an action: what it means, its JSON type, its largest length, what it may be, an example."""
+    metadata = {"help": help, "kind": kind, "most": most, "choices": choices, "example": example}
     return dataclasses.field(metadata=metadata, **default)
 
 
@@ -38,7 +46,9 @@ def _argument(help: str, *, kind: type, most: int = 0, choices: tuple[str, ...] 
 class Run:
     """Run a shell command in the workspace; each starts afresh, only files remain."""
 
-    command: str = _argument("For example 'python main.py'.", kind=str, most=MAX_COMMAND_BYTES)
+    command: str = _argument(
+        "What bash executes.", kind=str, most=MAX_COMMAND_BYTES, example="python main.py"
+    )
     timeout: float | None = _argument(
         "Seconds until it is stopped; at most, and by default, the card's limit.", kind=float, default=None
     )
@@ -52,7 +62,9 @@ class StartJob:
     A few can run at once. An evaluation ends them, and so does the end of the episode.
     """
 
-    command: str = _argument("For example 'python train.py'.", kind=str, most=MAX_COMMAND_BYTES)
+    command: str = _argument(
+        "What bash executes.", kind=str, most=MAX_COMMAND_BYTES, example="python train.py"
+    )
     timeout: float | None = _argument(
         "Seconds until it is stopped; by default the rest of the episode.", kind=float, default=None
     )
@@ -62,7 +74,7 @@ class StartJob:
 class WaitJob:
     """Wait for a job, in one step however long it takes, and see its new output."""
 
-    id: int = _argument("The job's id.", kind=int)
+    id: int = _argument("The job's id.", kind=int, example=1)
     until: str = _argument(
         "'exit': until it ends; 'match': until a line of its new output matches `pattern`; "
         "'quiet': until it has printed nothing for `seconds`. Its end always ends the wait.",
@@ -89,14 +101,14 @@ class WaitJob:
 class KillJob:
     """End a job, with everything it has started, and see its new output."""
 
-    id: int = _argument("The job's id.", kind=int)
+    id: int = _argument("The job's id.", kind=int, example=1)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadFile:
     """Read lines of a text file of the workspace."""
 
-    path: str = _argument("For example 'method.py'.", kind=str, most=MAX_PATH_CHARS)
+    path: str = _argument("A file of the workspace.", kind=str, most=MAX_PATH_CHARS, example="method.py")
     start: int = _argument("First line, counted from 1.", kind=int, default=1)
     end: int | None = _argument("Last line; by default as many as fit.", kind=int, default=None)
 
@@ -105,17 +117,23 @@ class ReadFile:
 class WriteFile:
     """Create or replace a text file of the workspace."""
 
-    path: str = _argument("For example 'method.py'; folders are made.", kind=str, most=MAX_PATH_CHARS)
-    text: str = _argument("The whole new content.", kind=str, most=MAX_TEXT_CHARS)
+    path: str = _argument(
+        "A file of the workspace; its folders are made.", kind=str, most=MAX_PATH_CHARS, example="notes.md"
+    )
+    text: str = _argument(
+        "The whole new content.", kind=str, most=MAX_TEXT_CHARS, example="Tried a larger step.\n"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class EditFile:
     """Replace one passage of a text file; `old` must stand in it exactly once."""
 
-    path: str = _argument("For example 'method.py'.", kind=str, most=MAX_PATH_CHARS)
-    old: str = _argument("The passage, with its white space.", kind=str, most=MAX_TEXT_CHARS)
-    new: str = _argument("What to put in its place.", kind=str, most=MAX_TEXT_CHARS)
+    path: str = _argument("A file of the workspace.", kind=str, most=MAX_PATH_CHARS, example="method.py")
+    old: str = _argument(
+        "The passage, with its white space.", kind=str, most=MAX_TEXT_CHARS, example="rate = 0.1"
+    )
+    new: str = _argument("What to put in its place.", kind=str, most=MAX_TEXT_CHARS, example="rate = 0.3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +203,12 @@ def parse(source: Action | Mapping[str, Any] | str) -> Action:
     return _build(name, {key: value for key, value in form.items() if key != "action"})
 
 
+def example(cls: type[Action]) -> Action:
+    """An action of a kind, from its fields' examples and defaults."""
+    given = {field.name: field.metadata["example"] for field in dataclasses.fields(cls)}
+    return cls(**{name: value for name, value in given.items() if value is not None})
+
+
 @functools.cache
 def describe() -> str:
     """All actions for a reader: JSON form, meaning, arguments."""
@@ -196,6 +220,8 @@ def describe() -> str:
         for field in fields:
             optional = "" if field.default is dataclasses.MISSING else " (optional)"
             lines.append(f"    {field.name}{optional}: {field.metadata['help']}")
+        if fields:
+            lines.append(f"    Example: {json.dumps(to_json(example(cls)))}")
     return "\n".join(lines)
 
 

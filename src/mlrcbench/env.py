@@ -29,9 +29,10 @@ from mlrcbench.reward import Reward, Scheme
 from mlrcbench.score import Score, Split
 from mlrcbench.snapshot import Snapshot
 from mlrcbench.store import Store
+from mlrcbench.tools import ToolCalls
 
 
-class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
+class ResearchEnv(ToolCalls, gymnasium.Env[dict[str, Any], Any]):
     """A competition as an environment.
 
     Args:
@@ -93,8 +94,7 @@ class ResearchEnv(gymnasium.Env[dict[str, Any], Any]):
         self._store: Store | None = None
         self._waiting: tuple[Snapshot, Instance, float] | None = None
         self._interruption = ""
-        #: Directory of the last episode's record.
-        self.record: Path | None = None
+        self.record: Path | None = None  # directory of the last episode's record
 
     @override
     def reset(

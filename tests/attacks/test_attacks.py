@@ -123,7 +123,6 @@ def test_without_a_sandbox_the_attackers_do_gain() -> None:
         "copy-of-answers",
         "planted-modules",
         "method-as-link",
-        "job-reads-inputs",
     }
     for _ in range(3):  # an attacker may try again
         verdicts = run_attacks("_template", sandbox="process", only=sorted(wanted))
