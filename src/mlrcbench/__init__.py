@@ -57,7 +57,9 @@ if TYPE_CHECKING:
     from mlrcbench.runs import Result, leaderboard, read_results, run
     from mlrcbench.saved import load_snapshot
     from mlrcbench.score import Score
+    from mlrcbench.session import Session
     from mlrcbench.snapshot import Snapshot
+    from mlrcbench.tools import ToolResult, tool_specs
     from mlrcbench.vector import VectorEnv, make_vec
     from mlrcbench.verify import replay, rescore
 
@@ -102,7 +104,9 @@ _HOMES = {
     "runs": ("Result", "leaderboard", "read_results", "run"),
     "saved": ("load_snapshot",),
     "score": ("Score",),
+    "session": ("Session",),
     "snapshot": ("Snapshot",),
+    "tools": ("ToolResult", "tool_specs"),
     "vector": ("VectorEnv", "make_vec"),
     "verify": ("replay", "rescore"),
 }
@@ -135,11 +139,13 @@ __all__ = [
     "SandboxError",
     "Score",
     "ScoringError",
+    "Session",
     "Snapshot",
     "SnapshotError",
     "StartJob",
     "SubmissionError",
     "Submit",
+    "ToolResult",
     "VectorEnv",
     "WaitJob",
     "WorkspaceError",
@@ -158,6 +164,7 @@ __all__ = [
     "replay",
     "rescore",
     "run",
+    "tool_specs",
 ]
 
 
