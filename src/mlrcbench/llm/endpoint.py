@@ -140,10 +140,11 @@ class Endpoint:
 
     def _try(self, request: dict[str, Any]) -> Reply:
         """One try: sent, counted, read, and written down, whatever comes of it."""
-        client, started = self._connect(), time.monotonic()
+        self.connect()
+        started = time.monotonic()
         entry: dict[str, Any] = {"time": round(time.time(), 3), "request": request}
         try:
-            data = self._send(client, request)
+            data = self._send(request)
             usage = read_usage(data, [request["messages"], request.get("tools", [])], self.price)
             with self._lock:
                 self._spent = self._spent + usage
@@ -158,31 +159,31 @@ class Endpoint:
             self._write(entry | {"seconds": round(time.monotonic() - started, 3)})
         return reply
 
-    def _send(self, client: Any, request: dict[str, Any]) -> Any:
+    def _send(self, request: dict[str, Any]) -> Any:
         """The completion's JSON, by way of the library's transport alone."""
         from openai import Stream
 
         try:
             if self.stream:
-                with client.post(
+                with self._client.post(
                     "/chat/completions", cast_to=object, body=request, stream=True, stream_cls=Stream[object]
                 ) as pieces:
                     return assemble(pieces, self.timeout)
-            return client.post("/chat/completions", cast_to=object, body=request)
+            return self._client.post("/chat/completions", cast_to=object, body=request)
         except carriers() as error:
             failure = explain(error, model=self.model, timeout=self.timeout)
             raise _without(failure, self._key()) from None
         except RecursionError:
             raise malformed("its JSON is nested too deeply") from None
 
-    def _connect(self) -> Any:
-        """The library's client, made at the first call.
+    def connect(self) -> None:
+        """Make ready for calls, without making one; the first call does it otherwise.
 
         Raises:
-            EndpointError: "setup": the library or the key is missing.
+            EndpointError: "setup": the package `openai` or the key is missing.
         """
         if self._client is not None:
-            return self._client
+            return
         try:
             import openai
         except ImportError:
@@ -199,7 +200,6 @@ class Endpoint:
         self._client = openai.OpenAI(
             api_key=key or _NO_KEY, base_url=self.base_url, timeout=self.timeout, max_retries=0
         )
-        return self._client
 
     def _key(self) -> str:
         return os.environ.get(self.key_variable, "").strip()
