@@ -142,6 +142,7 @@ def test_inspect_reads_what_is_written(tmp_path: Path) -> None:
 import sys
 from inspect_ai.log import list_eval_logs, read_eval_log
 logs = [read_eval_log(path) for path in sys.argv[2:]]
+assert [read_eval_log(path, header_only=True).eval for path in sys.argv[2:]] == [log.eval for log in logs]
 print(len(list_eval_logs(sys.argv[1])), sorted(log.eval.model for log in logs))
 for log in logs:
     for sample in log.samples:

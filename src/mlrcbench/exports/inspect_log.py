@@ -88,6 +88,7 @@ def _log(episodes: Sequence[Episode]) -> dict[str, Any]:
             "packages": {"mlrcbench": header["mlrcbench"]},
             "scorers": [{"name": SCORER}],
         },
+        "plan": {"name": "plan", "steps": [], "config": {}},
         "results": _results(samples),
         "stats": {
             "started_at": _time(started),

@@ -121,14 +121,17 @@ class Plan:
         return any(map(is_model, self.agents))
 
     def _compare(self, other: Plan, path: Path) -> None:
+        pairs: dict[str, tuple[Any, Any]]
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in _ALIKE}
         if self._has_models and other.llm:
             # Further ideas may come with further agents; one of the same name stays as it was.
             mine, theirs = dict(self.llm), dict(other.llm)
             ideas = mine.pop("ideas", {}), theirs.pop("ideas", {})
             pairs["llm"] = (mine, theirs)
-            pairs["ideas"] = tuple(
-                {name: one[name] for name in ideas[0] if name in ideas[1]} for one in ideas
+            both = ideas[0].keys() & ideas[1].keys()
+            pairs["ideas"] = (
+                {name: ideas[0][name] for name in both},
+                {name: ideas[1][name] for name in both},
             )
         for name, (mine, theirs) in pairs.items():
             if mine != theirs:
