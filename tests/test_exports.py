@@ -24,6 +24,7 @@ from mlrcbench.llm import Endpoint
 from mlrcbench.testing.endpoint import Answer, ScriptedServer, call, say
 
 METHOD = mlrcbench.get_competition("_template").overlay("reference")["method.py"]
+TEXT = '{"action": "run", "command": "ls"}'
 BETTER: list[mlrcbench.Action] = [mlrcbench.WriteFile("method.py", METHOD), mlrcbench.Evaluate()]
 
 
@@ -42,21 +43,22 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def test_a_record_becomes_a_conversation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Actions are tool calls, observations their results; what is no action stands as it was written."""
-    record = played(tmp_path, ScriptedAgent(["nonsense \ud800", {"action": "jump"}, *BETTER]))
+    record = played(tmp_path, ScriptedAgent(["nonsense \ud800", {"action": []}, TEXT, *BETTER]))
     out = tmp_path / "new" / "chat.jsonl"
     assert main(["export", "chat", str(record), "--out", str(out)]) == 0
     assert "1 episodes as 1 conversations" in capsys.readouterr().out
     (line,) = lines(out)
     roles = [message["role"] for message in line["messages"]]
-    assert roles == ["user", *["assistant", "user"] * 2, *["assistant", "tool"] * 2, "assistant"]
+    assert roles == ["user", *["assistant", "user"] * 2, *["assistant", "tool"] * 3, "assistant"]
     assert "A hidden line" in line["messages"][0]["content"]
     assert "One JSON object" not in line["messages"][0]["content"]
     assert line["messages"][1]["content"] == "nonsense ?"
-    (written,) = line["messages"][5]["tool_calls"]
+    assert line["messages"][5]["tool_calls"][0]["function"]["name"] == "run"
+    (written,) = line["messages"][7]["tool_calls"]
     assert written["function"]["name"] == "write_file"
     assert json.loads(written["function"]["arguments"]) == {"path": "method.py", "text": METHOD}
-    assert line["messages"][6]["tool_call_id"] == written["id"]
-    assert "dev: root mean" in line["messages"][8]["content"]
+    assert line["messages"][8]["tool_call_id"] == written["id"]
+    assert "dev: root mean" in line["messages"][10]["content"]
     assert [tool["function"]["name"] for tool in line["tools"]] == list(ACTIONS)
     told = line["metadata"]
     assert line["reward"] == told["test"]["improvement"] > 0.9

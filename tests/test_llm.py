@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from mlrcbench.errors import ENDPOINT_KINDS, EndpointError
@@ -286,3 +287,15 @@ def test_a_script_calls_tools() -> None:
     """The short forms of the scripted server."""
     reply = complete(call("run", command="ls"))
     assert json.loads(reply.tool_calls[0].arguments) == {"command": "ls"}
+
+
+@STREAMS
+def test_the_scripted_server_speaks_the_protocol(stream: bool) -> None:
+    """The package's own types, validated strictly, find nothing amiss."""
+    with ScriptedServer([Answer("Hello", (("run", "{}"),))]) as server:
+        client: Any = openai.OpenAI(base_url=server.url, _strict_response_validation=True, max_retries=0)
+        made = client.chat.completions.create(model="m", messages=HELLO, stream=stream)
+        pieces = list(made) if stream else [made]
+        client.close()
+    assert pieces[0].choices[0].finish_reason == (None if stream else "tool_calls")
+    assert pieces[-1].usage.total_tokens > 0

@@ -189,8 +189,12 @@ def _from_record(record: Record) -> Conversation:
 
 def _step(action: Any, number: int, shown: str) -> list[Message]:
     """An action and its result; what is no action stands as it was written."""
-    if not (isinstance(action, dict) and action.get("action") in ACTIONS):
-        said = action if isinstance(action, str) else json.dumps(action)
+    said = action if isinstance(action, str) else json.dumps(action)
+    try:
+        action = json.loads(said)  # programs write the text of an action
+    except (ValueError, RecursionError):
+        action = None
+    if not (isinstance(action, dict) and action.get("action") in tuple(ACTIONS)):
         return [{"role": "assistant", "content": said}, {"role": "user", "content": shown}]
     arguments = json.dumps({name: value for name, value in action.items() if name != "action"})
     call = {
