@@ -132,8 +132,7 @@ class Endpoint:
         if self.temperature is not None:
             request["temperature"] = self.temperature
         if self.max_tokens is not None:
-            # OpenAI's reasoning models know the new name only, most other servers the old one.
-            request["max_completion_tokens" if self.base_url is None else "max_tokens"] = self.max_tokens
+            request["max_completion_tokens" if _is_openai(self.base_url) else "max_tokens"] = self.max_tokens
         if self.stream:
             request |= {"stream": True, "stream_options": {"include_usage": True}}
         return request
@@ -237,6 +236,11 @@ def _check_url(url: str | None) -> None:
         raise EndpointError(f"base_url {url!r} is no URL, such as http://localhost:8000/v1", "setup")
     if parts is not None and parts.username is not None:
         raise EndpointError("base_url must hold no password: put it into the key's variable", "setup")
+
+
+def _is_openai(url: str | None) -> bool:
+    """Whether it is OpenAI's own API, whose names of arguments have moved on from those of other servers."""
+    return url is None or (urlsplit(url).hostname or "").endswith((".openai.com", ".openai.azure.com"))
 
 
 def _delay(error: EndpointError, attempt: int) -> float | None:

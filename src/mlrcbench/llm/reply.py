@@ -136,7 +136,7 @@ def read_reply(data: Any, usage: Usage) -> Reply:
 
 def to_message(text: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
     """An assistant's message for the conversation."""
-    message: dict[str, Any] = {"role": "assistant", "content": text or None}
+    message: dict[str, Any] = {"role": "assistant", "content": text if text or not calls else None}
     if calls:
         message["tool_calls"] = [
             {
@@ -146,8 +146,6 @@ def to_message(text: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
             }
             for call in calls
         ]
-    elif not text:
-        message["content"] = ""
     return message
 
 
