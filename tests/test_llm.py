@@ -211,9 +211,10 @@ def test_budgets_end_the_calls(budget: dict[str, Any], calls: int) -> None:
     """The call that overdraws one is the last; each is of 70 tokens, for 0.00025 US dollars."""
     with ScriptedServer(lambda _: Answer("a", usage=(60, 10))) as server:
         endpoint = Endpoint("gpt-4o-2024-08-06", server.url, **budget)
+        for _ in range(calls):
+            endpoint.complete(HELLO)
         with pytest.raises(EndpointError, match="is spent") as caught:
-            for _ in range(9):
-                endpoint.complete(HELLO)
+            endpoint.complete(HELLO)
     assert caught.value.kind == "budget"
     assert len(server.requests) == calls
     assert endpoint.spent.tokens == 70 * calls
