@@ -10,15 +10,22 @@ from typing import Any
 
 import openai
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlrcbench.errors import ENDPOINT_KINDS, EndpointError
 from mlrcbench.llm import Endpoint, Reply, ToolCall, read_prices
+from mlrcbench.llm.reply import read_reply, read_usage
 from mlrcbench.llm.stream import assemble
 from mlrcbench.testing.endpoint import Answer, ScriptedServer, call, fail, say
 from mlrcbench.tools import tool_specs
 
 KEY = "sk-a-secret-of-the-tests"
 HELLO = [{"role": "user", "content": "Hello"}]
+KEYS = (
+    *("choices", "message", "delta", "content", "refusal", "tool_calls", "index", "id", "function", "name"),
+    *("arguments", "finish_reason", "usage", "prompt_tokens", "completion_tokens", "prompt_tokens_details"),
+)
 SOON = {"Retry-After": "0.01"}
 STREAMS = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 
@@ -124,6 +131,28 @@ def test_failures_have_a_kind(answer: Answer, kind: str, words: str, stream: boo
 def test_answers_that_are_none(body: bytes) -> None:
     """Whatever a server sends is a reply or a failure that names what was wrong with it."""
     assert failure(Answer(body=body)).kind == "malformed"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("content_filter"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(JSON, st.lists(JSON, max_size=4))
+def test_any_json_is_a_reply_or_a_failure(data: Any, pieces: list[Any]) -> None:
+    """Whole or in pieces: nothing but an `EndpointError`, and a reply can be sent back."""
+    for parts in (None, pieces):
+        try:
+            plain = {"choices": [{"message": data}], "usage": data}
+            whole = plain if parts is None else assemble(parts, 10.0)
+            reply = read_reply(whole, read_usage(whole, [], None))
+        except EndpointError as error:
+            assert error.kind in ENDPOINT_KINDS
+        else:
+            assert reply.usage.tokens >= 0
+            json.dumps(reply.message, ensure_ascii=False).encode("utf-8")
 
 
 def test_the_quirks_of_servers_are_read() -> None:

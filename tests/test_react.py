@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mlrcbench
 from mlrcbench.agents import play
@@ -18,7 +21,7 @@ from mlrcbench.agents.react import CALLS, ReactAgent
 from mlrcbench.agents.styles import STYLES, Style, read_wishes
 from mlrcbench.cli import main
 from mlrcbench.errors import EndpointError, RegistryError, RunError
-from mlrcbench.llm import Endpoint, Reply, Usage, estimate_tokens
+from mlrcbench.llm import Endpoint, Reply, ToolCall, Usage, estimate_tokens
 from mlrcbench.runs import Plan
 from mlrcbench.runs.plan import read_plan
 from mlrcbench.testing.endpoint import Answer, ScriptedServer, call, fail, say
@@ -350,6 +353,37 @@ def test_hostile_text_is_read_in_linear_time(style: Style, text: str) -> None:
     """A pattern that backtracks would not come back from these."""
     _, message = read_wishes(style, Reply(text, (), Usage(), "stop", {}))
     assert (message["content"] or "") in text
+
+
+PARTS = st.sampled_from(
+    [
+        "```",
+        "```action\n",
+        "\n```\n",
+        '{"action": ',
+        '"run"',
+        "}",
+        "Action",
+        ":",
+        " Input",
+        "\n",
+        "[",
+        "**",
+        "</think>",
+    ]
+)
+
+
+@given(st.sampled_from(STYLES), st.lists(PARTS | st.text(max_size=3), max_size=30).map("".join))
+def test_any_text_is_a_wish_or_none(style: Style, text: str) -> None:
+    """Nothing raises; what is kept can be sent back, and is no more than was said."""
+    calls = (ToolCall("a", text[:90], text), ToolCall("b", "run", '{"command": "ls"}'))
+    wishes, message = read_wishes(style, Reply(text, calls, Usage(), "stop", {}))
+    assert len(wishes) == 2 if style == "tools" else len(wishes) <= 1
+    assert (message["content"] or "") in text
+    for one in message.get("tool_calls", ()):
+        assert isinstance(json.loads(one["function"]["arguments"]), dict)
+        assert re.fullmatch("[A-Za-z0-9_-]{1,64}", one["function"]["name"])
 
 
 def test_estimates_learn_from_the_server() -> None:
