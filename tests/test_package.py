@@ -20,7 +20,7 @@ LAYERS = (
     ("score", "artefacts", "budget", "table", "progress"),
     ("card", "actions", "tools", "observation"),
     ("metrics", "aggregates", "paper", "spaces"),
-    ("sandbox", "files", "store", "tree", "checkout", "workspace", "reward"),
+    ("sandbox", "files", "scratch", "store", "tree", "checkout", "workspace", "reward"),
     ("child", "competition", "jobs"),
     ("evaluation", "registry", "record", "snapshot", "saved"),
     ("branching", "preparation", "wording", "episode", "env", "session", "vector"),

@@ -25,6 +25,7 @@ from typing import Any
 from mlrcbench.errors import ScoringError, SubmissionError
 from mlrcbench.sandbox import environment
 from mlrcbench.score import Score
+from mlrcbench.scratch import scratch
 
 _BOOT = "import sys; sys.path.append({root!r}); from mlrcbench.child import main; main({descriptor})"
 _POLL_SECONDS = 0.2
@@ -69,12 +70,12 @@ def call(
         request = json.dumps(
             {"function": function, "folder": str(folder), "arguments": dict(arguments), "parent": os.getpid()}
         )
-        with tempfile.TemporaryDirectory(prefix="mlrcbench-child-") as home:
+        with scratch("child") as home:
             try:
                 process = subprocess.Popen(
                     [sys.executable, "-I", "-c", _BOOT.format(root=root, descriptor=write_end)],
                     cwd="/",
-                    env=environment(Path(home), threads),
+                    env=environment(home, threads),
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,

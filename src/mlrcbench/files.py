@@ -61,27 +61,6 @@ class Entry:
         return stat.S_ISLNK(self.info.st_mode)
 
 
-class PrivateFolder:
-    """A temporary folder that is made when it is first needed; others may pass it, not list it."""
-
-    def __init__(self) -> None:
-        self._path: Path | None = None
-
-    @property
-    def path(self) -> Path:
-        """Where it is."""
-        if self._path is None:
-            self._path = Path(tempfile.mkdtemp(prefix="mlrcbench-"))
-            self._path.chmod(0o711)
-        return self._path
-
-    def remove(self) -> None:
-        """Remove it with everything in it, if it was made."""
-        if self._path is not None:
-            remove_tree(self._path)
-            self._path = None
-
-
 def walk(
     root: Path, limits: TreeLimits | None = None, skip: Callable[[str], bool] | None = None
 ) -> Iterator[Entry]:
