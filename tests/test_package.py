@@ -17,7 +17,7 @@ PACKAGE = Path(mlrcbench.__file__).parent
 LAYERS = (
     ("errors", "registration"),
     ("__init__",),
-    ("score", "artefacts", "budget", "table", "progress"),
+    ("score", "artefacts", "budget", "table", "progress", "llm"),
     ("card", "actions", "tools", "observation"),
     ("metrics", "aggregates", "paper", "spaces"),
     ("sandbox", "files", "scratch", "store", "tree", "checkout", "workspace", "reward"),
@@ -26,8 +26,8 @@ LAYERS = (
     ("branching", "preparation", "wording", "episode", "env", "session", "vector"),
     ("agents", "verify"),
     ("calibration",),
-    ("testing", "runs", "report"),
-    ("cli_run", "cli"),
+    ("testing", "runs", "report", "exports"),
+    ("cli_run", "cli_export", "cli"),
 )
 ORDER = {name: position for position, name in enumerate(name for layer in LAYERS for name in layer)}
 
