@@ -40,7 +40,13 @@ def add_run_options(run: argparse.ArgumentParser) -> argparse.ArgumentParser:
     run.add_argument(
         "--trials", type=int, default=1, help="with --out: episodes on each instance (default 1)"
     )
-    run.add_argument("--jobs", type=int, default=1, help="with --out: episodes at a time (default 1)")
+    run.add_argument(
+        "--jobs", type=int, help="with --out: episodes at a time (default 1; with ray as many as it has CPUs)"
+    )
+    run.add_argument(
+        "--executor", choices=("local", "ray"), default="local", help="with --out: who plays (default local)"
+    )
+    run.add_argument("--ray-address", help="of a Ray cluster (default: one is started here)")
     return run
 
 
@@ -77,6 +83,8 @@ def _run_grid(options: argparse.Namespace) -> int:
             sandbox=options.sandbox,
             secret=options.secret,
             jobs=options.jobs,
+            executor=options.executor,
+            ray_address=options.ray_address,
             on_plan=begin,
             on_result=tell,
         )
