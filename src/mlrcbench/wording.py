@@ -23,9 +23,14 @@ def briefing(statement: str, files: Sequence[str], tier: Tier) -> str:
         statement.rstrip(),
         f"## Files\n\n{tree(files)}",
         f"## Limits\n\n{bounds}",
-        f"## Actions\n\nOne JSON object at a time:\n\n{actions.describe()}",
+        actions_section(),
     )
     return "\n\n".join(parts)
+
+
+def actions_section() -> str:
+    """The part of the briefing that says how to act; tools say the same to whom they are given."""
+    return f"## Actions\n\nOne JSON object at a time:\n\n{actions.describe()}"
 
 
 def verdict(score: Score, card: Card, tier: Tier) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlrcbench.agents.named import LlmOptions, check_ready
 from mlrcbench.errors import RunError, nearest
 from mlrcbench.registry import list_competitions
 from mlrcbench.runs.cluster import RayExecutor
@@ -30,6 +31,7 @@ def run(
     sandbox: str = "auto",
     secret: str | None = None,
     budget: Mapping[str, float] | None = None,
+    llm: Mapping[str, Any] | None = None,
     jobs: int | None = None,
     executor: str = "local",
     ray_address: str | None = None,
@@ -39,7 +41,7 @@ def run(
     """Play agents on competitions, or go on with a run that was stopped.
 
     Args:
-        agents: Names of scripted agents, or "external:COMMAND".
+        agents: Their names; see `mlrcbench.agents.named`.
         competitions: Their ids; all that are listed by default.
         directory: Of the run; made, or gone on with.
         instances: How many of each competition, from 0.
@@ -48,6 +50,7 @@ def run(
         sandbox: See `open_sandbox`.
         secret: Of the instances; see `Competition.instance`. Only "public" is written down.
         budget: Parts of the card's budget to replace.
+        llm: What language models share; see `LlmOptions`.
         jobs: Most episodes at a time; by default one, on a cluster as many as it has CPUs.
         executor: "local", processes on this machine, or "ray", tasks of a Ray cluster.
         ray_address: Of the cluster, as `ray.init` takes it; by default one is started here.
@@ -59,6 +62,7 @@ def run(
 
     Raises:
         RunError: The directory holds a run of another kind, a name is wrong, or there is no cluster.
+        EndpointError: A language model cannot be called: a key, a package or a price is missing.
         KeyboardInterrupt: Passed on, after every episode was ended; the run can be gone on with.
     """
     chosen = competitions or [card.id for card in list_competitions()]
@@ -71,7 +75,10 @@ def run(
         sandbox,
         "public" if secret == "public" else None,
         dict(budget or {}),
+        dict(llm or {}),
     )
+    for name in agents:
+        check_ready(name, LlmOptions.read(plan.llm))
     most = jobs if jobs is not None or executor == "ray" else 1
     if most is not None and most < 1:
         raise RunError(f"at least one episode at a time is played, not {jobs}")

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from mlrcbench import __version__
-from mlrcbench.agents.scripted import NAMES
-from mlrcbench.errors import RunError, nearest
+from mlrcbench.agents.named import LlmOptions, check_name
+from mlrcbench.errors import RegistryError, RunError
 from mlrcbench.registry import get_competition
 
 PLAN = "run.json"
 EPISODES = "episodes"
-EXTERNAL = "external:"
 _VERSION = 1
 
 
@@ -28,7 +27,7 @@ class Assignment:
     """One episode to play.
 
     Attributes:
-        agent: A scripted agent's name, or "external:" and a command.
+        agent: Its name; see `mlrcbench.agents.named`.
         competition: Its id.
         instance: Seed of the instance.
         trial: Which repetition, from 0; the seed of the reset.
@@ -61,6 +60,7 @@ class Plan:
         sandbox: See `open_sandbox`.
         secret: Of the instances, if it is "public"; texts of one's own are never written down.
         budget: Parts of the card's budget to replace.
+        llm: What language models share; see `LlmOptions`. No key is among it.
     """
 
     agents: tuple[str, ...]
@@ -71,14 +71,17 @@ class Plan:
     sandbox: str = "auto"
     secret: str | None = None
     budget: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    llm: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.competitions:
             get_competition(name).card.tier(self.tier)
-        for agent in self.agents:
-            if agent not in NAMES and not agent.startswith(EXTERNAL):
-                words = nearest(agent, [*NAMES, f"{EXTERNAL}COMMAND"])
-                raise RunError(f"there is no agent {agent!r}. {words}")
+        options = LlmOptions.read(self.llm)
+        try:
+            for agent in self.agents:
+                check_name(agent, options)
+        except RegistryError as error:
+            raise RunError(str(error)) from None
         if not (self.agents and self.competitions and self.instances >= 1 and self.trials >= 1):
             raise RunError("a run needs an agent, a competition, and at least one instance and one trial")
 
@@ -108,7 +111,7 @@ class Plan:
         os.replace(scratch, path)
 
     def _compare(self, other: Plan, path: Path) -> None:
-        for name in ("tier", "sandbox", "secret", "budget"):
+        for name in ("tier", "sandbox", "secret", "budget", "llm"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 raise RunError(

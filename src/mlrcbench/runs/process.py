@@ -31,6 +31,7 @@ def request_for(root: Path, plan: Plan, assignment: Assignment, secret: str | No
         "sandbox": plan.sandbox,
         "secret": secret,
         "budget": dict(plan.budget),
+        "llm": dict(plan.llm),
     }
 
 
