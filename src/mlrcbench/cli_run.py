@@ -156,7 +156,7 @@ def _run_episode(options: argparse.Namespace, identifier: str) -> int:
         last = play(env, agent, seed=options.seed, on_action=watch.before, on_step=watch.after)
         rows = _summary(options, competition.card, last, watch)
         if isinstance(agent, ReactAgent):
-            rows.append(["model", _bill(agent.spent)])
+            rows.append(["model", bill(agent.spent)])
         rows.append(["record", str(env.record)])
         print("\n" + table(["", ""], rows))
     return 0
@@ -212,7 +212,7 @@ def _summary(options: argparse.Namespace, card: Card, last: Step, watch: _Watch)
     ]
 
 
-def _bill(spent: Usage) -> str:
+def bill(spent: Usage) -> str:
     """For example "12,345 tokens, 0.0312 US dollars"."""
     money = "no price is known" if spent.money is None else f"{spent.money:.4f} US dollars"
     return f"{spent.tokens:,} tokens{' (estimated)' if spent.estimated else ''}, {money}"

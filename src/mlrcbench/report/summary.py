@@ -26,9 +26,11 @@ class Report:
         best: Agent -> competition -> best improvement over all its episodes, as the paper reports.
         pass_at: Agent -> chance of a success within 1, 2, ... trials, averaged over competitions.
         curves: Agent -> quantity -> mean at each evaluation on dev; see `CURVES`.
-        costs: Agent -> {"seconds": mean wall seconds per episode, "improvement": its mean}.
+        costs: Agent -> {"seconds": mean wall seconds per episode, "improvement": its mean}; with "money",
+            mean US dollars, if that is known for all of its episodes.
         episodes: One dict of JSON types per episode, short; see `_episode`.
         results: What all this is computed from.
+        judgements: Summaries of judge studies; see `mlrcbench.judge`.
     """
 
     title: str
@@ -41,6 +43,7 @@ class Report:
     costs: dict[str, dict[str, float]]
     episodes: list[dict[str, Any]]
     results: list[Result]
+    judgements: list[dict[str, Any]]
 
 
 CURVES = {
@@ -50,12 +53,15 @@ CURVES = {
 }
 
 
-def summarise(results: Sequence[Result], title: str = "mlrcbench") -> Report:
+def summarise(
+    results: Sequence[Result], title: str = "mlrcbench", judgements: Sequence[dict[str, Any]] = ()
+) -> Report:
     """Compute all figures of a report.
 
     Args:
         results: Of one run or several.
         title: Of the page.
+        judgements: See `mlrcbench.judge.read_judgement`.
 
     Raises:
         RunError: There are no results.
@@ -76,6 +82,7 @@ def summarise(results: Sequence[Result], title: str = "mlrcbench") -> Report:
         costs={row.agent: _cost(row, by_agent[row.agent]) for row in rows},
         episodes=[_episode(one) for one in results],
         results=list(results),
+        judgements=list(judgements),
     )
 
 
@@ -121,7 +128,11 @@ def _baseline_costs(one: Result, every: Sequence[Result]) -> dict[str, float]:
 
 def _cost(row: Row, results: Sequence[Result]) -> dict[str, float]:
     seconds = sum(one.seconds for one in results) / len(results)
-    return {"seconds": seconds, "improvement": row.mean}
+    cost = {"seconds": seconds, "improvement": row.mean}
+    money = [one.usage["money"] for one in results if one.usage is not None]
+    if len(money) == len(results) and None not in money:
+        cost["money"] = sum(money) / len(money)
+    return cost
 
 
 def _episode(one: Result) -> dict[str, Any]:
