@@ -26,8 +26,8 @@ LAYERS = (
     ("branching", "preparation", "wording", "episode", "env", "session", "vector"),
     ("agents", "verify"),
     ("calibration",),
-    ("testing", "runs", "report", "exports"),
-    ("cli_run", "cli_export", "cli"),
+    ("testing", "runs", "judge", "report", "exports"),
+    ("cli_run", "cli_judge", "cli_export", "cli"),
 )
 ORDER = {name: position for position, name in enumerate(name for layer in LAYERS for name in layer)}
 

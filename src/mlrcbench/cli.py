@@ -20,6 +20,7 @@ import mlrcbench
 from mlrcbench.calibration import draw_ladder, measure, paired_difference, read_methods, tables
 from mlrcbench.card import Card
 from mlrcbench.cli_export import EXPORT_HELP, add_export_formats, export_command
+from mlrcbench.cli_judge import JUDGE_HELP, add_judge_options, judge_command, read_judgements
 from mlrcbench.cli_run import RUN_HELP, add_run_options, run_command
 from mlrcbench.errors import MlrcbenchError, RunError
 from mlrcbench.paper import paper_table
@@ -179,7 +180,8 @@ def _report(options: argparse.Namespace) -> int:
         return 0
     results = [result for directory in options.run for result in read_results(directory)]
     print(leaderboard_table(results))
-    found = summarise(results, options.title or ", ".join(directory.name for directory in options.run))
+    title = options.title or ", ".join(directory.name for directory in options.run)
+    found = summarise(results, title, read_judgements(options.run))
     for path, write in ((options.markdown, to_markdown), (options.csv, to_csv), (options.json, to_json)):
         if path:
             path.write_text(write(found), "utf-8")
@@ -260,6 +262,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--title", help="of the page (default: the directories' names)")
     report.add_argument("--quiet", action="store_true", help="no progress lines")
     add_export_formats(add("export", export_command, EXPORT_HELP))
+    add_judge_options(add("judge", judge_command, JUDGE_HELP))
     add("doctor", _doctor, "Say what works on this machine, and what is missing.")
     return parser
 

@@ -220,6 +220,11 @@ def _derive(secret: bytes, card: Card, tier: str, seed: int) -> bytes:
     return hmac.digest(secret, message, "sha256")
 
 
+def secret_fingerprint(own: str | None) -> str:
+    """Tells whether two machines build the same instances, and nothing else about their secrets."""
+    return hmac.digest(_secret(own)[1], b"mlrcbench fingerprint", "sha256").hex()
+
+
 def _secret(own: str | None) -> tuple[str, bytes]:
     """Kind and bytes of the secret."""
     if own == PUBLIC_SECRET:

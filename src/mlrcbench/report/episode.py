@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from pathlib import Path
 from typing import Any
 
-from mlrcbench.competition import Competition
 from mlrcbench.errors import RecordError
-from mlrcbench.files import walk
-from mlrcbench.record import Record, read_record
-from mlrcbench.registry import get_competition
+from mlrcbench.record import read_record
 from mlrcbench.runs import Result
+from mlrcbench.runs.changes import changes, cut
 
 _BODY_CHARS = 3_000
 _ACTION_CHARS = 3_000
 _DIFF_CHARS = 20_000
-_FILE_BYTES = 200_000
 _STEPS = 200
 
 
@@ -47,7 +42,7 @@ def describe_episode(result: Result) -> dict[str, Any]:
         "steps": [_step(entry) for entry in record.steps[:_STEPS]],
         "left_out": max(0, len(record.steps) - _STEPS),
         "evaluations": [_evaluation(entry) for entry in record.evaluations],
-        "changes": _changes(record),
+        "changes": cut(changes(record), _DIFF_CHARS),
         "ending": record.footer["ending"] if record.footer else "broken off",
     }
 
@@ -69,8 +64,8 @@ def _step(entry: dict[str, Any]) -> dict[str, Any]:
     shown = action if isinstance(action, str) else json.dumps(action, ensure_ascii=False)
     return {
         "number": entry["step"],
-        "action": _cut(shown, _ACTION_CHARS),
-        "body": _cut(entry["body"], _BODY_CHARS),
+        "action": cut(shown, _ACTION_CHARS),
+        "body": cut(entry["body"], _BODY_CHARS),
         "reward": entry["reward"],
         "seconds": round(entry["seconds"], 2),
         "error": bool(entry["error"]),
@@ -86,40 +81,3 @@ def _evaluation(entry: dict[str, Any]) -> dict[str, Any]:
         **{key: score.get(key) for key in keys},
         "memory_mb": round(score.get("peak_memory_bytes", 0) / (1 << 20)),
     }
-
-
-def _changes(record: Record) -> str:
-    """What the agent's last scored workspace changes in the starter, as a unified diff."""
-    kept = [record.directory / entry["folder"] / "workspace" for entry in record.evaluations]
-    folders = [folder for folder in kept if folder.is_dir()]
-    if not folders:
-        return ""
-    try:
-        competition = get_competition(record.header["competition"])
-    except Exception as error:  # a competition that is not installed here
-        return f"({error})"
-    return _cut(_diff(competition, folders[-1]), _DIFF_CHARS)
-
-
-def _diff(competition: Competition, folder: Path) -> str:
-    starter = competition.overlay("starter")
-    parts = []
-    for entry in walk(folder):
-        if not entry.is_file or entry.path == "statement.md" or entry.info.st_size > _FILE_BYTES:
-            continue
-        new = (folder / entry.path).read_text("utf-8", "replace")
-        old = starter.get(entry.path, "")
-        if new != old:
-            lines = difflib.unified_diff(
-                old.splitlines(), new.splitlines(), f"starter/{entry.path}", entry.path, lineterm=""
-            )
-            parts.append("\n".join(lines))
-    return "\n".join(parts)
-
-
-def _cut(text: str, most: int) -> str:
-    """Head and tail, with how much is left out between them."""
-    if len(text) <= most:
-        return text
-    half = most // 2
-    return f"{text[:half]}\n[... {len(text) - 2 * half:,} characters left out ...]\n{text[-half:]}"
