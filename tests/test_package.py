@@ -27,6 +27,7 @@ LAYERS = (
     ("agents", "verify"),
     ("calibration",),
     ("testing", "runs", "judge", "report", "exports"),
+    ("integrations",),
     ("cli_run", "cli_judge", "cli_export", "cli"),
 )
 ORDER = {name: position for position, name in enumerate(name for layer in LAYERS for name in layer)}
