@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import mlrcbench
+from mlrcbench.competition import Competition
 
 
 @pytest.fixture
@@ -16,9 +17,13 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def play_starter(name: str, records: Path) -> mlrcbench.Score:
+def play_starter(
+    competition: str | Competition, records: Path, monkeypatch: pytest.MonkeyPatch | None = None
+) -> mlrcbench.Score:
     """The score on test of the starter as it is, through the sealed evaluation; it is scored again too."""
-    with mlrcbench.make(name, tier="full", records=records) as env:
+    if monkeypatch is not None:
+        monkeypatch.setattr("mlrcbench.verify.get_competition", lambda _: competition)
+    with mlrcbench.make(competition, tier="full", records=records) as env:
         observation, _ = env.reset(seed=0)
         assert "GPU" in observation["text"]
         *_, terminated, _, info = env.step(mlrcbench.Submit())
