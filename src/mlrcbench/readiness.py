@@ -79,7 +79,7 @@ def readiness(competition: Competition, tier: str, *, cache: Path | None = None)
         competition=competition.id,
         tier=tier,
         missing=(
-            *_lacking_machine(card, disk),
+            *_lacking_disk(disk),
             *_lacking_packages(card),
             *map(_lacking_access, _gated(waiting)),
         ),
@@ -113,20 +113,14 @@ def readiness_table(found: list[Readiness]) -> str:
                 f"{one.minutes:.0f} min" if one.minutes else "-",
             ]
         )
-    steps = "".join(f"\n  {line}" for one in found for line in one.steps)
+    steps = "".join("\n  " + line.replace("\n", "\n    ") for one in found for line in one.steps)
     head = ["competition", "tier", "here", "download", "disk", "about"]
     return table(head, rows) + (f"\n\nby hand, first:{steps}" if steps else "")
 
 
-def _lacking_machine(tier: Tier, disk: int) -> list[str]:
-    lacks = []
+def _lacking_disk(disk: int) -> list[str]:
     free = shutil.disk_usage(next(path for path in [home(), *home().parents] if path.exists())).free
-    if free < disk:
-        lacks.append(f"disk: {_size(disk)} are needed, {_size(free)} are free")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if tier.sources and memory < tier.limits.memory_mb << 20:
-        lacks.append(f"memory: {_size(tier.limits.memory_mb << 20)} are meant, {_size(memory)} are there")
-    return lacks
+    return [f"disk: {_size(disk)} are needed, {_size(free)} are free"] if free < disk else []
 
 
 def _lacking_packages(tier: Tier) -> list[str]:
@@ -172,14 +166,16 @@ def _lacking_access(source: Source) -> str:
 
 
 def _advice(tier: Tier) -> tuple[str, ...]:
-    """What works, and not as the paper had it."""
-    if not tier.gpu_mb:
-        return ()
-    found = gpu_memory_mb()
-    if found >= tier.gpu_mb:
-        return ()
-    there = f"{found} MiB" if found else "none"
-    return (f"GPU: {there} here, {tier.gpu_mb} MiB in the paper",)
+    """What works, and is less than the paper had."""
+    found, wanted = [], tier.limits.memory_mb << 20
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if tier.sources and memory < wanted:
+        found.append(f"memory {_size(memory)}, the paper had {_size(wanted)}")
+    if tier.gpu_mb and (there := gpu_memory_mb()) < tier.gpu_mb:
+        found.append(
+            f"GPU {_size(there << 20) if there else 'none'}, the paper had {_size(tier.gpu_mb << 20)}"
+        )
+    return tuple(found)
 
 
 def gpu_memory_mb() -> int:
