@@ -79,7 +79,7 @@ def evaluate(
         sources = fresh.sources()
         single = logical_lines_single(fresh.text(competition.card.method_file) or "")
         (fresh.root / ARTEFACTS).mkdir()
-        policy = Policy(fresh.root, readable=tuple(views.values()))
+        policy = Policy(fresh.root, readable=tuple(views.values()), gpu=tier.gpu_mb > 0)
         with open_sandbox(sandbox, policy) as box:
             if on_open is not None:
                 on_open(box)
@@ -166,7 +166,7 @@ def _refusal(result: ExecResult, competition: Competition, tier: Tier) -> Score 
 def _judge(left: Path, kept: Path, competition: Competition, instance: Instance, split: Split) -> Score:
     """Take the artefacts that were left, and score what was kept of them."""
     try:
-        collect(left, kept, competition.card.artefacts)
+        collect(left, kept, competition.card.artefacts_of(instance.tier))
     except SubmissionError as error:
         return Score.invalid(str(error))
     return score_artefacts(kept, competition, instance, split)

@@ -7,7 +7,9 @@ trusts a size it has not checked.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import functools
 import hashlib
 import os
@@ -249,6 +251,27 @@ def remove_tree(root: Path) -> None:
                 else:
                     os.unlink(entry.path)
             os.rmdir(folder)
+
+
+@contextlib.contextmanager
+def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """An exclusive lock between processes; the kernel frees it with its holder.
+
+    Args:
+        path: A file for it, made if it does not exist.
+        on_wait: Called if somebody else has it, before waiting.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if on_wait is not None:
+                on_wait()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _scan(root: Path, base: str, most: int) -> list[os.DirEntry[str]]:

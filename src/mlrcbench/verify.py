@@ -123,7 +123,7 @@ def _score_again(kept: Path, competition: Competition, instance: Instance, split
     with scratch("score") as folder:
         clean = folder / ARTEFACTS
         try:
-            collect(kept, clean, competition.card.artefacts)
+            collect(kept, clean, competition.card.artefacts_of(instance.tier))
         except SubmissionError as error:
             return Score.invalid(str(error))
         return score_artefacts(clean, competition, instance, split)

@@ -14,7 +14,7 @@ import pytest
 import mlrcbench
 from mlrcbench.agents import play
 from mlrcbench.agents.named import make_agent
-from mlrcbench.competition import ENTRIES, Competition
+from mlrcbench.competition import ENTRIES, FULL_ENTRIES, Competition
 from mlrcbench.files import hash_tree, walk
 from mlrcbench.metrics import better, improvement
 from mlrcbench.sandbox import isolation_report
@@ -29,9 +29,9 @@ pytestmark = pytest.mark.parametrize("competition", COMPETITIONS, ids=lambda com
 
 
 def test_the_folder_has_the_eight_entries(competition: Competition) -> None:
-    """Those, and nothing else."""
+    """Those, two more with a full tier, and nothing else."""
     found = {path.name for path in competition.folder.iterdir()} - {"__pycache__"}
-    assert found == set(ENTRIES)
+    assert found == {*ENTRIES, *(FULL_ENTRIES if "full" in competition.card.tiers else ())}
     assert (competition.folder / "__init__.py").read_text() == ""
 
 
@@ -53,12 +53,13 @@ def test_the_card_makes_sense(competition: Competition) -> None:
 
 def test_the_statement_tells_what_a_researcher_needs(competition: Competition) -> None:
     """Data, interface, metric; and nothing of the library's own."""
-    text = competition.statement
-    assert text.startswith("# ")
-    for heading in ("Data", "Metric"):
-        assert f"## {heading}" in text
-    for file in competition.card.artefacts:
-        assert file.pattern in text
+    for tier in competition.card.tiers:
+        text = competition.statement_of(tier)
+        assert text.startswith("# ")
+        for heading in ("Data", "Metric"):
+            assert f"## {heading}" in text
+        for file in competition.card.artefacts_of(tier):
+            assert file.pattern in text
 
 
 def test_overlays_change_editable_files_only(competition: Competition) -> None:
