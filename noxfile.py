@@ -15,7 +15,7 @@ DEVELOP = pathlib.Path(".nox/develop/bin").absolute()
 nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "tests", "contract", "examples", "docs", "build"]
+nox.options.sessions = ["lint", "types", "tests", "contract", "docs", "build"]
 
 
 def install(session: nox.Session, *extras: str) -> None:
@@ -73,15 +73,9 @@ def contract(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none", requires=["develop"])
-def examples(session: nox.Session) -> None:
-    """Each example runs."""
-    check(session, "pytest", "tests/test_examples.py", *session.posargs)
-
-
-@nox.session(venv_backend="none", requires=["develop"])
 def docs(session: nox.Session) -> None:
-    """The code in the documentation runs, and its links lead somewhere."""
-    check(session, "pytest", "tests/test_docs.py", *session.posargs)
+    """Each example and the code in the documentation run; links lead somewhere."""
+    check(session, "pytest", "-n", "2", "tests/test_examples.py", "tests/test_docs.py", *session.posargs)
 
 
 @nox.session

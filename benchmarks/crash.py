@@ -27,7 +27,7 @@ from pathlib import Path
 
 import mlrcbench
 from mlrcbench.competition import Competition
-from mlrcbench.store import remove_dead_stores
+from mlrcbench.scratch import remove_dead_scratch
 
 PR_SET_CHILD_SUBREAPER = 36
 KINDS = ("snapshot", "restore", "save", "instance", "record")
@@ -149,10 +149,10 @@ def check_next(folder: Path, competition: Competition) -> Iterator[str]:
 
 def check_leftovers(home: Path) -> Iterator[str]:
     """Nothing of the dead stays on the disk where it would pile up."""
-    remove_dead_stores()
-    stores = list(Path(tempfile.gettempdir()).glob("mlrcbench-store-*"))
-    if stores:
-        yield f"{len(stores)} stores are left"
+    remove_dead_scratch()
+    folders = list(Path(tempfile.gettempdir()).glob("mlrcbench-process-*/*"))
+    if folders:
+        yield f"{len(folders)} temporary folders are left: {folders[0].name}, ..."
     torn = list((home / "instances").glob("*/.building-*"))
     if torn:
         yield f"{len(torn)} half-built instances are left"

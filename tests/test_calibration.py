@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mlrcbench
+from mlrcbench.aggregates import spearman
 from mlrcbench.calibration import (
     Measurement,
     draw_ladder,
@@ -18,7 +19,6 @@ from mlrcbench.calibration import (
     paired_difference,
     read_measurements,
     read_methods,
-    spearman,
     tables,
 )
 from mlrcbench.cli import main

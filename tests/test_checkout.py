@@ -7,8 +7,6 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +20,7 @@ from hypothesis import strategies as st
 from mlrcbench.checkout import Checkout
 from mlrcbench.errors import SnapshotError, WorkspaceError
 from mlrcbench.files import TreeLimits
-from mlrcbench.store import Store, remove_dead_stores
+from mlrcbench.store import Store
 from mlrcbench.tree import Tree, link_out
 
 LIMITS = TreeLimits(entries=500, depth=8, total_bytes=10_000_000)
@@ -404,16 +402,6 @@ def test_a_store_ends_with_its_last_user(root: Path) -> None:
     assert not store.folder.exists()
     with pytest.raises(SnapshotError, match=r"save\(\) a snapshot to keep it"):
         Checkout(root.parent / "other", LIMITS).lay_out(tree, store, {})
-
-
-def test_stores_of_dead_processes_are_removed(store: Store) -> None:
-    """Those of living ones are not."""
-    code = "import os; from mlrcbench.store import Store; print(Store().folder, flush=True); os._exit(0)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    dead = Path(done.stdout.strip())
-    remove_dead_stores()
-    assert store.folder.exists()
-    assert not dead.exists()
 
 
 NAMES = st.sampled_from(["a", "b", "c"])

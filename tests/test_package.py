@@ -17,17 +17,18 @@ PACKAGE = Path(mlrcbench.__file__).parent
 LAYERS = (
     ("errors", "registration"),
     ("__init__",),
-    ("score", "artefacts", "budget", "table", "progress", "llm"),
+    ("score", "artefacts", "budget", "table", "progress", "llm", "card_table", "files", "sources"),
     ("card", "actions", "tools", "observation"),
     ("metrics", "aggregates", "paper", "spaces"),
-    ("sandbox", "files", "store", "tree", "checkout", "workspace", "reward"),
+    ("sandbox", "scratch", "store", "tree", "checkout", "workspace", "reward"),
     ("child", "competition", "jobs"),
     ("evaluation", "registry", "record", "snapshot", "saved"),
-    ("branching", "preparation", "wording", "episode", "env", "session", "vector"),
+    ("branching", "preparation", "readiness", "wording", "episode", "env", "session", "vector"),
     ("agents", "verify"),
     ("calibration",),
-    ("testing", "runs", "report", "exports"),
-    ("cli_run", "cli_export", "cli"),
+    ("testing", "runs", "judge", "report", "exports"),
+    ("integrations",),
+    ("cli_run", "cli_judge", "cli_export", "cli"),
 )
 ORDER = {name: position for position, name in enumerate(name for layer in LAYERS for name in layer)}
 
@@ -82,9 +83,9 @@ def test_modules_import_only_from_above() -> None:
 
 
 def test_competitions_import_the_contract_only() -> None:
-    """Errors, scores, artefacts, and files of their own folder; and nobody imports them by name."""
+    """Errors, scores, artefacts, raw data, and files of their own folder; nobody imports them by name."""
     for path in (PACKAGE / "competitions").glob("*/*.py"):
-        assert _imports(path) <= {"errors", "score", "artefacts", "competitions"}, path
+        assert _imports(path) <= {"errors", "score", "artefacts", "sources", "competitions"}, path
         for line in path.read_text("utf-8").splitlines():
             if "mlrcbench.competitions" in line:
                 assert f"mlrcbench.competitions.{path.parent.name}" in line

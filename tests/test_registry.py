@@ -45,6 +45,19 @@ def test_third_parties_add_theirs(third_party: Path, tmp_path: Path) -> None:
         assert env.evaluate("dev").valid
 
 
+@pytest.mark.parametrize("harm", ["no statement", "no package"])
+def test_one_that_is_broken_is_left_out(third_party: Path, harm: str) -> None:
+    """With a warning that names it; all others work."""
+    if harm == "no statement":
+        (third_party / "statement.md").unlink()
+    else:
+        shutil.rmtree(third_party.parent)
+    with pytest.warns(UserWarning, match="'theirs' is left out"):
+        ids = [card.id for card in mlrcbench.list_competitions()]
+    assert "their-problem" not in ids
+    assert "backdoor-trigger" in ids
+
+
 def test_two_of_the_same_id_are_refused(third_party: Path) -> None:
     """Both folders are named."""
     card = third_party / "card.toml"

@@ -209,3 +209,20 @@ def padded_mean(curves: Sequence[Sequence[float]]) -> list[float]:
     told = [list(curve) for curve in curves if curve]
     longest = max((len(curve) for curve in told), default=0)
     return [float(np.mean([curve[min(i, len(curve) - 1)] for curve in told])) for i in range(longest)]
+
+
+def ranks(numbers: Sequence[float] | Array) -> Array:
+    """Ranks from 0; equal numbers share the mean of theirs: `(len(numbers),)`."""
+    _, place, count = np.unique(np.asarray(numbers, dtype=float), return_inverse=True, return_counts=True)
+    shared: Array = (np.cumsum(count) - (count + 1) / 2)[place]
+    return shared
+
+
+def spearman(left: Sequence[float] | Array, right: Sequence[float] | Array) -> float:
+    """Spearman's rank correlation: Pearson's of the ranks, ties at their mean rank.
+
+    Args:
+        left: Numbers, at least two, not all equal.
+        right: Likewise, as many.
+    """
+    return float(np.corrcoef(ranks(left), ranks(right))[0, 1])

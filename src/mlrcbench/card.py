@@ -16,9 +16,11 @@ from typing import Any, Literal, TypeVar
 
 from mlrcbench.artefacts import ArtefactSpec
 from mlrcbench.budget import Budget
+from mlrcbench.card_table import Table
 from mlrcbench.errors import CardError, RegistryError, nearest
 from mlrcbench.registration import gymnasium_id
 from mlrcbench.score import SPLITS, Split
+from mlrcbench.sources.spec import Source, read_sources
 
 Direction = Literal["maximize", "minimize"]
 T = TypeVar("T")
@@ -107,6 +109,9 @@ class Tier:
         budget: Default budget of an episode.
         anchors: For each split its anchors.
         extras: Optional dependencies it needs, as names of mlrcbench's extras.
+        gpu_mb: GPU memory that a method may count on, MiB; 0: commands see no GPU.
+        artefacts: What an evaluation's code may leave behind, where it differs from the card's.
+        sources: Where data comes from that is not generated, by name.
     """
 
     name: str
@@ -115,6 +120,9 @@ class Tier:
     budget: Budget
     anchors: Mapping[Split, Anchors]
     extras: tuple[str, ...]
+    gpu_mb: int
+    artefacts: tuple[ArtefactSpec, ...]
+    sources: Mapping[str, Source]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +176,10 @@ class Card:
             raise RegistryError(f"{self.id} has no tier {name!r}. {nearest(name, self.tiers)}")
         return self.tiers[name]
 
+    def artefacts_of(self, tier: str) -> tuple[ArtefactSpec, ...]:
+        """What an evaluation's code may leave behind in a tier."""
+        return self.tier(tier).artefacts or self.artefacts
+
 
 def read_card(path: Path) -> Card:
     """Read and check a `card.toml`.
@@ -179,63 +191,10 @@ def read_card(path: Path) -> Card:
         table = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CardError(f"{path}: {error}") from error
-    return _card(_Table(table, str(path)))
+    return _card(Table(table, str(path)))
 
 
-class _Table:
-    """A TOML table from which entries are taken one by one, with their types."""
-
-    def __init__(self, entries: dict[str, Any], where: str) -> None:
-        self._entries = dict(entries)
-        self._where = where
-
-    def take(self, key: str, kind: type[T], default: T | None = None) -> T:
-        """The entry `key`; an integer will do for a float."""
-        if key not in self._entries:
-            if default is not None:
-                return default
-            raise CardError(f"{self._where}: the entry {key!r} is missing")
-        value = self._entries.pop(key)
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind:
-            raise CardError(f"{self._where}: {key!r} must be a {kind.__name__}, not {value!r}")
-        return value
-
-    def names(self, key: str, default: list[str] | None = None) -> tuple[str, ...]:
-        """A list of strings."""
-        values = self.take(key, list, default)
-        if not all(isinstance(value, str) for value in values):
-            raise CardError(f"{self._where}: {key!r} must be a list of strings, not {values!r}")
-        return tuple(values)
-
-    def choice(self, key: str, options: tuple[str, ...]) -> Any:
-        """A string out of a few."""
-        value = self.take(key, str)
-        if value not in options:
-            raise CardError(f"{self._where}: {key!r} is {value!r}. {nearest(value, options)}")
-        return value
-
-    def table(self, key: str) -> _Table:
-        """A table within this one."""
-        return _Table(self.take(key, dict), f"{self._where} [{key}]")
-
-    def tables(self, key: str) -> list[_Table]:
-        """A list of tables."""
-        return [_Table(entry, f"{self._where} [[{key}]]") for entry in self.take(key, list)]
-
-    def left(self) -> list[str]:
-        """Names of what nobody took yet."""
-        return list(self._entries)
-
-    def done(self, *known: str) -> None:
-        """Complain about entries that nobody took."""
-        if self._entries:
-            name = min(self._entries)
-            raise CardError(f"{self._where}: the entry {name!r} is unknown. {nearest(name, known)}")
-
-
-def _card(table: _Table) -> Card:
+def _card(table: Table) -> Card:
     identifier = table.take("id", str)
     if not re.fullmatch(r"_?[a-z0-9]+(-[a-z0-9]+)*", identifier):
         raise CardError(f"the id {identifier!r} must be lower-case words joined by hyphens")
@@ -260,7 +219,7 @@ def _card(table: _Table) -> Card:
     return card
 
 
-def _metric(table: _Table) -> Metric:
+def _metric(table: Table) -> Metric:
     metric = Metric(
         name=table.take("name", str),
         direction=table.choice("direction", ("maximize", "minimize")),
@@ -275,7 +234,7 @@ def _metric(table: _Table) -> Metric:
     return metric
 
 
-def _artefact(table: _Table) -> ArtefactSpec:
+def _artefact(table: Table) -> ArtefactSpec:
     spec = ArtefactSpec(
         pattern=table.take("pattern", str),
         max_bytes=table.take("max_bytes", int),
@@ -285,7 +244,7 @@ def _artefact(table: _Table) -> ArtefactSpec:
     return spec
 
 
-def _tier(name: str, table: _Table) -> Tier:
+def _tier(name: str, table: Table) -> Tier:
     limits, budget, anchors = table.table("limits"), table.table("budget"), table.table("anchors")
     tier = Tier(
         name=name,
@@ -294,13 +253,16 @@ def _tier(name: str, table: _Table) -> Tier:
         budget=_numbers(Budget, budget),
         anchors={split: _anchors(anchors.table(split)) for split in SPLITS},
         extras=table.names("extras", []),
+        gpu_mb=table.take("gpu_mb", int, 0),
+        artefacts=tuple(_artefact(entry) for entry in table.tables("artefacts", [])),
+        sources=read_sources(table.table("sources", {})),
     )
     anchors.done(*SPLITS)
     table.done(*Tier.__dataclass_fields__)
     return tier
 
 
-def _numbers(cls: type[T], table: _Table) -> T:
+def _numbers(cls: type[T], table: Table) -> T:
     """A dataclass whose fields are all numbers."""
     fields: dict[str, Any] = getattr(cls, "__dataclass_fields__")  # noqa: B009 (typed as Any)
     kinds = {"int": int, "float": float}
@@ -309,7 +271,7 @@ def _numbers(cls: type[T], table: _Table) -> T:
     return cls(**values)
 
 
-def _anchors(table: _Table) -> Anchors:
+def _anchors(table: Table) -> Anchors:
     baseline = _anchor(table.table("baseline"))
     kinds: list[Literal["human", "reference"]] = ["human", "reference"]
     found = [kind for kind in kinds if kind in table.left()]
@@ -322,7 +284,7 @@ def _anchors(table: _Table) -> Anchors:
     return anchors
 
 
-def _anchor(table: _Table) -> Anchor:
+def _anchor(table: Table) -> Anchor:
     anchor = Anchor(
         value=table.take("value", float), spread=table.take("spread", float), source=table.take("source", str)
     )

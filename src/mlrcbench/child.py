@@ -1,4 +1,4 @@
-"""A trusted child process: where a competition's `build` and `score` run.
+"""A trusted child process: where a competition's `build`, `convert` and `score` run.
 
 They run apart from the library's process so that it stays light (no torch), so that a crash
 or a leak in them costs one call, and so that nothing but their files can influence the
@@ -22,11 +22,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlrcbench.errors import ScoringError, SubmissionError
+from mlrcbench.errors import DataError, ScoringError, SubmissionError
 from mlrcbench.sandbox import environment
 from mlrcbench.score import Score
+from mlrcbench.scratch import scratch
 
 _BOOT = "import sys; sys.path.append({root!r}); from mlrcbench.child import main; main({descriptor})"
+MODULES = {"build": "data.py", "convert": "full.py", "score": "scorer.py"}
+_PATHS = ("raw", "public", "private", "artefacts", "answers")
 _POLL_SECONDS = 0.2
 _PR_SET_PDEATHSIG = 1
 # A reason may quote what agent code wrote; the answer must fit into a pipe that nobody reads yet.
@@ -46,10 +49,10 @@ def call(
     threads: int = 1,
     on_output: Callable[[str], None] | None = None,
 ) -> Any:
-    """Call `build` or `score` of a competition's folder in a fresh process.
+    """Call `build`, `convert` or `score` of a competition's folder in a fresh process.
 
     Args:
-        function: "build" or "score".
+        function: A name in `MODULES`.
         folder: The competition's folder.
         arguments: JSON types.
         seconds: Wall time; then it is killed.
@@ -61,6 +64,7 @@ def call(
 
     Raises:
         SubmissionError: `score` refused the artefacts.
+        DataError: `convert` cannot use the raw data.
         ChildError: It crashed, was killed, or ran out of time.
     """
     read_end, write_end = os.pipe()
@@ -69,12 +73,12 @@ def call(
         request = json.dumps(
             {"function": function, "folder": str(folder), "arguments": dict(arguments), "parent": os.getpid()}
         )
-        with tempfile.TemporaryDirectory(prefix="mlrcbench-child-") as home:
+        with scratch("child") as home:
             try:
                 process = subprocess.Popen(
                     [sys.executable, "-I", "-c", _BOOT.format(root=root, descriptor=write_end)],
                     cwd="/",
-                    env=environment(Path(home), threads),
+                    env=environment(home, threads),
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -95,17 +99,18 @@ def main(descriptor: int) -> None:
     """The child's side: read the request, call the function, write the answer."""
     request = json.load(sys.stdin)
     _end_with(request["parent"])
-    path = Path(request["folder"]) / ("data.py" if request["function"] == "build" else "scorer.py")
-    arguments = {
-        key: Path(value) if key in ("public", "private", "artefacts", "answers") else value
-        for key, value in request["arguments"].items()
-    }
+    path = Path(request["folder"]) / MODULES[request["function"]]
+    arguments = {key: Path(value) if key in _PATHS else value for key, value in request["arguments"].items()}
     answer: dict[str, Any]
     try:
         value = getattr(_load(path), request["function"])(**arguments)
         answer = {"value": value.to_json() if isinstance(value, Score) else value}
     except SubmissionError as error:
         answer = {"refused": str(error)[:_MAX_REASON_CHARS]}
+    except DataError as error:
+        if request["function"] != "convert":
+            raise
+        answer = {"unusable": str(error)[:_MAX_REASON_CHARS]}
     except Exception:
         traceback.print_exc()
         raise SystemExit(1) from None
@@ -170,4 +175,6 @@ def _tail(descriptor: int, size: int = 4_000) -> str:
 def _unpack(answer: Mapping[str, Any]) -> Any:
     if "refused" in answer:
         raise SubmissionError(answer["refused"])
+    if "unusable" in answer:
+        raise DataError(answer["unusable"])
     return answer["value"]

@@ -20,11 +20,14 @@ import mlrcbench
 from mlrcbench.calibration import draw_ladder, measure, paired_difference, read_methods, tables
 from mlrcbench.card import Card
 from mlrcbench.cli_export import EXPORT_HELP, add_export_formats, export_command
+from mlrcbench.cli_judge import JUDGE_HELP, add_judge_options, judge_command, read_judgements
 from mlrcbench.cli_run import RUN_HELP, add_run_options, run_command
-from mlrcbench.errors import MlrcbenchError, RunError
+from mlrcbench.competition import Competition
+from mlrcbench.errors import DataError, MlrcbenchError, RunError
 from mlrcbench.paper import paper_table
-from mlrcbench.preparation import Prepared, prepare
+from mlrcbench.preparation import Prepared, prepare, prepare_real
 from mlrcbench.progress import Bar, Progress
+from mlrcbench.readiness import everything_ready, readiness_table
 from mlrcbench.report import summarise, to_csv, to_json, to_markdown, write_html
 from mlrcbench.runs import leaderboard_table, read_results
 from mlrcbench.sandbox import KINDS, isolation_report
@@ -69,7 +72,7 @@ def _show(options: argparse.Namespace) -> int:
     print(f"Gymnasium id: {card.gymnasium_id}\nlicence: {card.licence}\ncitation: {card.citation}\n")
     print(table(["tier", "split", "baseline", "target", "kind", "budget"], _tier_rows(card)))
     if options.statement:
-        print(f"\n{competition.statement}")
+        print(f"\n{competition.statement_of(options.tier)}")
     return 0
 
 
@@ -87,6 +90,13 @@ def _tier_rows(card: Card) -> list[list[str]]:
 
 def _prepare(options: argparse.Namespace) -> int:
     """Status 1 if an instance could not be built; the others are."""
+    competition = mlrcbench.get_competition(options.id)
+    if competition.card.tier(options.tier).sources:
+        return _prepare_real(competition, options)
+    if options.data or options.cache:
+        raise DataError(
+            f"the {options.tier} tier of {options.id} is generated; --data and --cache are not used"
+        )
     seeds = range(options.first, options.first + options.instances)
     with Bar(f"preparing {options.id}", len(seeds), quiet=options.quiet) as bar:
 
@@ -100,6 +110,20 @@ def _prepare(options: argparse.Namespace) -> int:
             options.id, seeds, tier=options.tier, jobs=options.jobs, secret=options.secret, on_prepared=show
         )
     return 1 if any(one.instance is None for one in found) else 0
+
+
+def _prepare_real(competition: Competition, options: argparse.Namespace) -> int:
+    with Progress(f"preparing {options.id}", quiet=options.quiet) as progress:
+        instance = prepare_real(
+            competition,
+            options.tier,
+            data=options.data,
+            cache=options.cache,
+            quiet=options.quiet,
+            on_progress=progress.say,
+        )
+    print(f"{options.id} ({options.tier}): {instance.root}")
+    return 0
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -179,7 +203,8 @@ def _report(options: argparse.Namespace) -> int:
         return 0
     results = [result for directory in options.run for result in read_results(directory)]
     print(leaderboard_table(results))
-    found = summarise(results, options.title or ", ".join(directory.name for directory in options.run))
+    title = options.title or ", ".join(directory.name for directory in options.run)
+    found = summarise(results, title, read_judgements(options.run))
     for path, write in ((options.markdown, to_markdown), (options.csv, to_csv), (options.json, to_json)):
         if path:
             path.write_text(write(found), "utf-8")
@@ -205,9 +230,7 @@ def _doctor(_: argparse.Namespace) -> int:
             *(f"  - {words}" for words in report["missing"]),
         ]
         print("\n".join(lines if report["works"] else []))
-    print("\ncompetitions")
-    for card in mlrcbench.list_competitions():
-        print(f"  {card.id}: {', '.join(f'{tier.name} ({tier.data})' for tier in card.tiers.values())}")
+    print(f"\n{readiness_table(everything_ready())}")
     print(
         f"\nsandbox='auto' is {safe!r}"
         if safe
@@ -233,11 +256,14 @@ def _parser() -> argparse.ArgumentParser:
     show = add("show", _show, "Show a competition's card.")
     show.add_argument("id", help="a competition's id")
     show.add_argument("--statement", action="store_true", help="also what the agent reads")
+    show.add_argument("--tier", default="mini", help="whose statement (default: mini)")
     ahead = add("prepare", _prepare, "Build instances ahead of time.")
     _add_instance_options(ahead)
     ahead.add_argument("--instances", type=int, default=1, help="how many (default 1)")
     ahead.add_argument("--first", type=int, default=0, help="seed of the first (default 0)")
     ahead.add_argument("--jobs", type=int, default=1, help="how many are built at once (default 1)")
+    ahead.add_argument("--data", type=Path, help="full tier: a folder that holds the raw data already")
+    ahead.add_argument("--cache", type=Path, help="full tier: where downloads go (default: mlrcbench's home)")
     _add_common_options(add_run_options(add("run", run_command, RUN_HELP)))
     again = add("replay", _replay, "Play a record's actions again and compare.")
     again.add_argument("directory", type=Path, help="a record")
@@ -260,6 +286,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--title", help="of the page (default: the directories' names)")
     report.add_argument("--quiet", action="store_true", help="no progress lines")
     add_export_formats(add("export", export_command, EXPORT_HELP))
+    add_judge_options(add("judge", judge_command, JUDGE_HELP))
     add("doctor", _doctor, "Say what works on this machine, and what is missing.")
     return parser
 

@@ -45,7 +45,13 @@ def add_run_options(run: argparse.ArgumentParser) -> argparse.ArgumentParser:
     run.add_argument(
         "--trials", type=int, default=1, help="with --out: episodes on each instance (default 1)"
     )
-    run.add_argument("--jobs", type=int, default=1, help="with --out: episodes at a time (default 1)")
+    run.add_argument(
+        "--jobs", type=int, help="with --out: episodes at a time (default 1; with ray as many as it has CPUs)"
+    )
+    run.add_argument(
+        "--executor", choices=("local", "ray"), default="local", help="with --out: who plays (default local)"
+    )
+    run.add_argument("--ray-address", help="of a Ray cluster (default: one is started here)")
     _add_model_options(run.add_argument_group("language models", "for the agent react"))
     return run
 
@@ -122,6 +128,8 @@ def _run_grid(options: argparse.Namespace) -> int:
             secret=options.secret,
             llm=options.llm,
             jobs=options.jobs,
+            executor=options.executor,
+            ray_address=options.ray_address,
             on_plan=begin,
             on_result=tell,
         )
@@ -148,7 +156,7 @@ def _run_episode(options: argparse.Namespace, identifier: str) -> int:
         last = play(env, agent, seed=options.seed, on_action=watch.before, on_step=watch.after)
         rows = _summary(options, competition.card, last, watch)
         if isinstance(agent, ReactAgent):
-            rows.append(["model", _bill(agent.spent)])
+            rows.append(["model", bill(agent.spent)])
         rows.append(["record", str(env.record)])
         print("\n" + table(["", ""], rows))
     return 0
@@ -204,7 +212,7 @@ def _summary(options: argparse.Namespace, card: Card, last: Step, watch: _Watch)
     ]
 
 
-def _bill(spent: Usage) -> str:
+def bill(spent: Usage) -> str:
     """For example "12,345 tokens, 0.0312 US dollars"."""
     money = "no price is known" if spent.money is None else f"{spent.money:.4f} US dollars"
     return f"{spent.tokens:,} tokens{' (estimated)' if spent.estimated else ''}, {money}"

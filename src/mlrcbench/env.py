@@ -20,13 +20,13 @@ from mlrcbench.budget import Budget
 from mlrcbench.competition import Competition, Instance, home
 from mlrcbench.episode import Episode, Final, Result, Settings
 from mlrcbench.errors import FAILURES, ActionError, RegistryError, SandboxError, nearest
-from mlrcbench.files import PrivateFolder
 from mlrcbench.metrics import largest_improvement
 from mlrcbench.observation import Observation
 from mlrcbench.record import Recorder, new_directory, recordable
 from mlrcbench.registry import get_competition
 from mlrcbench.reward import Reward, Scheme
 from mlrcbench.score import Score, Split
+from mlrcbench.scratch import PrivateFolder
 from mlrcbench.snapshot import Snapshot
 from mlrcbench.store import Store
 from mlrcbench.tools import ToolCalls
@@ -87,7 +87,7 @@ class ResearchEnv(ToolCalls, gymnasium.Env[dict[str, Any], Any]):
         self._reward = Reward(reward, clip)
         self._secret = secret
         self._records = Path(records or home() / "records" / self.competition.id).absolute()
-        self._folder = PrivateFolder()
+        self._folder = PrivateFolder("episode")
         self._episode: Episode | None = None
         self._observation: Observation | None = None
         self._info: dict[str, Any] = {}
@@ -337,7 +337,7 @@ class ResearchEnv(ToolCalls, gymnasium.Env[dict[str, Any], Any]):
         """An environment like this one and with the same store, whose episode waits to begin."""
         child = copy.copy(self)
         child.action_space = spaces.action_space()  # which has a random state of its own
-        child._folder = PrivateFolder()
+        child._folder = PrivateFolder("episode")
         child._episode = child.record = None
         child._waiting = (start, self._require_episode().instance, time.monotonic())
         child._own_store().join()

@@ -115,7 +115,7 @@ class Episode:
         self.workspace = Workspace(
             folder / "workspace",
             starter=competition.starter,
-            statement=competition.statement,
+            statement=competition.statement_of(instance.tier),
             editable=competition.card.editable,
             views={DATA: instance.public},
             limits=limits,
@@ -161,7 +161,8 @@ class Episode:
     @functools.cached_property
     def briefing(self) -> str:
         """What an agent is told at the start."""
-        return briefing(self.competition.statement, self.workspace.files(), self._tier)
+        statement = self.competition.statement_of(self.instance.tier)
+        return briefing(statement, self.workspace.files(), self._tier)
 
     def perform(self, action: actions.Action) -> Result:
         """Carry out one action.
@@ -270,7 +271,8 @@ class Episode:
         remove_tree(self._outputs.root)
 
     def _open_sandbox(self) -> Sandbox:
-        policy = Policy(self.workspace.root, readable=(self.instance.public, self._outputs.root))
+        readable = (self.instance.public, self._outputs.root)
+        policy = Policy(self.workspace.root, readable, gpu=self._tier.gpu_mb > 0)
         return open_sandbox(self.settings.sandbox, policy)
 
     def _no_jobs(self) -> Jobs:

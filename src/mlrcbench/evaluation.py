@@ -10,7 +10,6 @@ scorer is an exception.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,11 @@ from mlrcbench.card import Tier
 from mlrcbench.child import ChildError, call
 from mlrcbench.competition import Competition, Instance
 from mlrcbench.errors import ScoringError, SubmissionError, WorkspaceError
-from mlrcbench.files import remove_tree
 from mlrcbench.metrics import improvement, logical_lines, logical_lines_single
 from mlrcbench.observation import join_output
 from mlrcbench.sandbox import ExecResult, Limits, Policy, Sandbox, open_sandbox
 from mlrcbench.score import Score, Split
+from mlrcbench.scratch import make_scratch, remove_scratch
 from mlrcbench.workspace import ARTEFACTS, DATA, INPUTS, Workspace
 
 LOG = "output.txt"
@@ -72,8 +71,7 @@ def evaluate(
     """
     tier = competition.card.tier(instance.tier)
     keep.mkdir(parents=True)
-    scratch = Path(tempfile.mkdtemp(prefix="mlrcbench-evaluation-"))
-    scratch.chmod(0o711)
+    scratch = make_scratch("evaluation")
     try:
         views = {DATA: instance.public, INPUTS: instance.inputs(split)}
         kept = workspace.clone(keep / "workspace", {})
@@ -81,7 +79,7 @@ def evaluate(
         sources = fresh.sources()
         single = logical_lines_single(fresh.text(competition.card.method_file) or "")
         (fresh.root / ARTEFACTS).mkdir()
-        policy = Policy(fresh.root, readable=tuple(views.values()))
+        policy = Policy(fresh.root, readable=tuple(views.values()), gpu=tier.gpu_mb > 0)
         with open_sandbox(sandbox, policy) as box:
             if on_open is not None:
                 on_open(box)
@@ -94,7 +92,7 @@ def evaluate(
     except WorkspaceError as error:
         return Evaluation(dataclasses.replace(Score.invalid(f"the workspace: {error}"), split=split))
     finally:
-        remove_tree(scratch)
+        remove_scratch(scratch)
     score = dataclasses.replace(
         score,
         split=split,
@@ -168,7 +166,7 @@ def _refusal(result: ExecResult, competition: Competition, tier: Tier) -> Score 
 def _judge(left: Path, kept: Path, competition: Competition, instance: Instance, split: Split) -> Score:
     """Take the artefacts that were left, and score what was kept of them."""
     try:
-        collect(left, kept, competition.card.artefacts)
+        collect(left, kept, competition.card.artefacts_of(instance.tier))
     except SubmissionError as error:
         return Score.invalid(str(error))
     return score_artefacts(kept, competition, instance, split)

@@ -7,7 +7,9 @@ trusts a size it has not checked.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import functools
 import hashlib
 import os
@@ -59,27 +61,6 @@ class Entry:
     def is_link(self) -> bool:
         """A symbolic link, wherever it points."""
         return stat.S_ISLNK(self.info.st_mode)
-
-
-class PrivateFolder:
-    """A temporary folder that is made when it is first needed; others may pass it, not list it."""
-
-    def __init__(self) -> None:
-        self._path: Path | None = None
-
-    @property
-    def path(self) -> Path:
-        """Where it is."""
-        if self._path is None:
-            self._path = Path(tempfile.mkdtemp(prefix="mlrcbench-"))
-            self._path.chmod(0o711)
-        return self._path
-
-    def remove(self) -> None:
-        """Remove it with everything in it, if it was made."""
-        if self._path is not None:
-            remove_tree(self._path)
-            self._path = None
 
 
 def walk(
@@ -270,6 +251,27 @@ def remove_tree(root: Path) -> None:
                 else:
                     os.unlink(entry.path)
             os.rmdir(folder)
+
+
+@contextlib.contextmanager
+def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """An exclusive lock between processes; the kernel frees it with its holder.
+
+    Args:
+        path: A file for it, made if it does not exist.
+        on_wait: Called if somebody else has it, before waiting.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if on_wait is not None:
+                on_wait()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _scan(root: Path, base: str, most: int) -> list[os.DirEntry[str]]:

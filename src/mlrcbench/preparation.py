@@ -3,19 +3,26 @@
 Each instance is built by a process of its own, under a lock and a temporary name (see
 `competition.py`), so builders may run side by side, be ended at any moment, and be started
 again: what is in the cache already costs nothing. One that fails does not stop the others.
+
+A tier of real data has one instance. Its sources are brought here first, or taken from a folder.
 """
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from pathlib import Path
 
-from mlrcbench.competition import Competition, Instance
+from mlrcbench.competition import Competition, Instance, home
 from mlrcbench.errors import DataError, RegistryError
 from mlrcbench.registry import get_competition
+from mlrcbench.sources.archives import check_space
+from mlrcbench.sources.fetch import fetch, take_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,52 @@ def prepare(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [done[seed] for seed in wanted if seed in done]
+
+
+def prepare_real(
+    competition: Competition,
+    tier: str = "full",
+    *,
+    data: Path | None = None,
+    cache: Path | None = None,
+    quiet: bool = False,
+    on_progress: Callable[[str], None] | None = None,
+) -> Instance:
+    """Bring a tier's real data here and convert it, as far as the cache does not have it.
+
+    Args:
+        competition: With sources in this tier.
+        tier: See `Competition.instance`.
+        data: A folder that holds the raw data already; nothing is downloaded then.
+        cache: Where raw data is kept, by competition; default: `sources` in mlrcbench's home. It is not
+            needed any more once this has returned.
+        quiet: Show no progress.
+        on_progress: Called with a line of the conversion's output now and then.
+
+    Raises:
+        DataError: Something is missing, and what to do; or the conversion failed.
+    """
+    sources = competition.card.tier(tier).sources
+    if not sources:
+        raise DataError(f"the {tier} tier of {competition.id} is generated; it has no data to bring here")
+    if competition.is_prepared(tier):
+        return competition.instance(0, tier)
+    needed = sum(source.disk_bytes for source in sources.values())
+    check_space(home(), needed, f"converting {competition.id}")
+    with _raw_data(competition, tier, data, cache, quiet) as raw:
+        return competition.instance(0, tier, raw=raw, on_progress=on_progress)
+
+
+@contextlib.contextmanager
+def _raw_data(
+    competition: Competition, tier: str, data: Path | None, cache: Path | None, quiet: bool
+) -> Iterator[Path]:
+    sources = competition.card.tier(tier).sources
+    if data is None:
+        yield fetch(competition.id, sources, (cache or home() / "sources") / competition.id, quiet=quiet)
+        return
+    with tempfile.TemporaryDirectory(prefix="mlrcbench-raw-") as scratch:
+        yield take_folder(competition.id, sources, data, Path(scratch))
 
 
 def _build(

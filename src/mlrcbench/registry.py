@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import warnings
 from pathlib import Path
 
 from mlrcbench.card import Card
@@ -66,14 +67,23 @@ def shipped() -> list[Competition]:
 
 
 def _announced() -> list[Competition]:
+    """Those of other packages; one that is broken is left out with a warning, and harms no other."""
     from importlib import metadata  # takes longer to import than everything else here
 
     found = []
     for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
-        spec = importlib.util.find_spec(point.value)
-        if spec is None or not spec.submodule_search_locations:
-            raise CardError(f"the entry point {point.name!r} names {point.value}, which is no package")
-        competition = Competition(Path(next(iter(spec.submodule_search_locations))))
+        try:
+            competition = _load(point.value)
+        except (CardError, ImportError) as error:
+            warnings.warn(f"the competition {point.name!r} is left out: {error}", stacklevel=3)
+            continue
         register(competition.id, competition.card.version)
         found.append(competition)
     return found
+
+
+def _load(package: str) -> Competition:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise CardError(f"its entry point names {package}, which is no package")
+    return Competition(Path(next(iter(spec.submodule_search_locations))))

@@ -7,20 +7,15 @@ the files of its workspace. `copy_file_range` makes the copies, which shares blo
 file system can. Records, which agent code cannot reach either, are linked.
 
 A store belongs to the environments that were forked from each other, and is removed with the
-last of them. It is a folder below the system's temporary one, locked by its process: the lock
-ends with the process, however that ends, and the next store that is made removes what is left
-of dead ones. Within its life it forgets contents that no snapshot names any more.
+last of them. Within its life it forgets contents that no snapshot names any more.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import secrets
-import stat
-import tempfile
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -28,10 +23,9 @@ from pathlib import Path
 from typing import Protocol
 
 from mlrcbench.errors import SnapshotError, WorkspaceError
-from mlrcbench.files import copy_bytes, copy_file, remove_tree, write_file
+from mlrcbench.files import copy_bytes, copy_file, write_file
+from mlrcbench.scratch import make_scratch, remove_scratch
 
-_PREFIX = "mlrcbench-store-"
-_LOCK = "lock"
 _SMALL_BYTES = 1 << 20
 _SWEEP_BYTES = 256 << 20
 _LINKED = {0o644: 0o444, 0o755: 0o555}
@@ -53,9 +47,9 @@ class Store:
     """
 
     def __init__(self) -> None:
-        remove_dead_stores()
         with _explained("a store for snapshots"):
-            self.folder, self._lock_file = _make_folder()
+            self.folder = make_scratch("store")
+        self._is_open = True
         self.lock = threading.RLock()
         self._owner = os.getpid()
         self._sizes: dict[str, int] = {}
@@ -67,7 +61,7 @@ class Store:
     @property
     def is_open(self) -> bool:
         """Whether it still holds anything, and belongs to this process."""
-        return self._lock_file >= 0 and self._owner == os.getpid()
+        return self._is_open and self._owner == os.getpid()
 
     @property
     def total_bytes(self) -> int:
@@ -93,9 +87,8 @@ class Store:
             self._users -= 1
             if self._users > 0 or not self.is_open:
                 return
-            remove_tree(self.folder)
-            os.close(self._lock_file)
-            self._lock_file = -1
+            remove_scratch(self.folder)
+            self._is_open = False
             self._sizes.clear()
             self._total = 0
 
@@ -259,31 +252,6 @@ def read(descriptor: int, size: int) -> bytes:
             parts.append(part)
             size -= len(part)
     return b"".join(parts)
-
-
-def remove_dead_stores() -> None:
-    """Remove stores whose process is gone without having removed them."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            info = folder.lstat()
-            if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
-                continue
-            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove_tree(folder)
-            finally:
-                os.close(lock)
-
-
-def _make_folder() -> tuple[Path, int]:
-    """A new store's folder and its lock, taken before the folder has the name of a store."""
-    scratch = Path(tempfile.mkdtemp(prefix=".mlrcbench-new-"))
-    lock = os.open(scratch / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    folder = scratch.with_name(f"{_PREFIX}{secrets.token_hex(8)}")
-    os.rename(scratch, folder)
-    return folder, lock
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ scorer once more, without running any agent code.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from mlrcbench.evaluation import score_artefacts
 from mlrcbench.record import Record, read_record, replayable
 from mlrcbench.registry import get_competition
 from mlrcbench.score import Score
+from mlrcbench.scratch import scratch
 from mlrcbench.workspace import ARTEFACTS
 
 
@@ -120,10 +120,10 @@ def rescore(directory: str | Path, *, secret: str | None = None) -> list[Rescore
 
 def _score_again(kept: Path, competition: Competition, instance: Instance, split: Any) -> Score:
     """A kept folder is no more trusted than a fresh one: collect it again."""
-    with tempfile.TemporaryDirectory(prefix="mlrcbench-score-") as scratch:
-        clean = Path(scratch) / ARTEFACTS
+    with scratch("score") as folder:
+        clean = folder / ARTEFACTS
         try:
-            collect(kept, clean, competition.card.artefacts)
+            collect(kept, clean, competition.card.artefacts_of(instance.tier))
         except SubmissionError as error:
             return Score.invalid(str(error))
         return score_artefacts(clean, competition, instance, split)

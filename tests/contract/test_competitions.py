@@ -14,10 +14,11 @@ import pytest
 import mlrcbench
 from mlrcbench.agents import play
 from mlrcbench.agents.named import make_agent
-from mlrcbench.competition import ENTRIES, Competition
+from mlrcbench.competition import ENTRIES, FULL_ENTRIES, Competition
 from mlrcbench.files import hash_tree, walk
 from mlrcbench.metrics import better, improvement
 from mlrcbench.sandbox import isolation_report
+from mlrcbench.testing import REDUCED, format_verdicts, run_attacks
 
 COMPETITIONS = [mlrcbench.get_competition(card.id) for card in mlrcbench.list_competitions(hidden=True)]
 SECRET = "contract"
@@ -28,9 +29,9 @@ pytestmark = pytest.mark.parametrize("competition", COMPETITIONS, ids=lambda com
 
 
 def test_the_folder_has_the_eight_entries(competition: Competition) -> None:
-    """Those, and nothing else."""
+    """Those, two more with a full tier, and nothing else."""
     found = {path.name for path in competition.folder.iterdir()} - {"__pycache__"}
-    assert found == set(ENTRIES)
+    assert found == {*ENTRIES, *(FULL_ENTRIES if "full" in competition.card.tiers else ())}
     assert (competition.folder / "__init__.py").read_text() == ""
 
 
@@ -52,12 +53,13 @@ def test_the_card_makes_sense(competition: Competition) -> None:
 
 def test_the_statement_tells_what_a_researcher_needs(competition: Competition) -> None:
     """Data, interface, metric; and nothing of the library's own."""
-    text = competition.statement
-    assert text.startswith("# ")
-    for heading in ("Data", "Metric"):
-        assert f"## {heading}" in text
-    for file in competition.card.artefacts:
-        assert file.pattern in text
+    for tier in competition.card.tiers:
+        text = competition.statement_of(tier)
+        assert text.startswith("# ")
+        for heading in ("Data", "Metric"):
+            assert f"## {heading}" in text
+        for file in competition.card.artefacts_of(tier):
+            assert file.pattern in text
 
 
 def test_overlays_change_editable_files_only(competition: Competition) -> None:
@@ -138,7 +140,7 @@ def test_building_is_deterministic_and_bounded(competition: Competition, tmp_pat
 def test_scripted_episodes_give_what_the_card_says(
     competition: Competition, overlay: str, sandbox: str, tmp_path: Path
 ) -> None:
-    """The baseline lands near its anchor, the reference near its own, and scoring again agrees."""
+    """The baseline lands near its anchor, the reference near its own; both can be scored and played again."""
     repeated = overlay == "reference" or sandbox == SAFE[0]
     if sandbox != "auto" and competition.id != "_template" and repeated:
         pytest.skip("the reference is played in the default sandbox, the baseline once in each")
@@ -152,6 +154,9 @@ def test_scripted_episodes_give_what_the_card_says(
             assert gain > 0.6
         assert env.record is not None
         assert all(entry.matches for entry in mlrcbench.rescore(env.record, secret=SECRET))
+        if overlay == "reference":
+            again = mlrcbench.replay(env.record, secret=SECRET, records=tmp_path)
+            assert again.difference is None  # observations, rewards, scores, letter by letter
 
 
 @pytest.mark.slow
@@ -162,3 +167,14 @@ def test_the_quick_experiment_prints_something_useful(competition: Competition, 
         observation, *_ = env.step(mlrcbench.Run("python main.py"))
         assert "[exit status 0]" in observation["text"]
         assert len(observation["text"].splitlines()) > 2
+
+
+@pytest.mark.slow
+def test_attackers_gain_nothing(
+    competition: Competition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those whose success may depend on the competition, in the default sandbox."""
+    monkeypatch.setenv("MLRCBENCH_HOME", str(tmp_path / "home"))  # watched: nobody else may write there
+    verdicts = run_attacks(competition, only=REDUCED)
+    gained = [verdict for verdict in verdicts if verdict.gained and not verdict.residual]
+    assert gained == [], format_verdicts(verdicts)

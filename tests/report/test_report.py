@@ -166,8 +166,8 @@ def test_costs_of_language_models_are_means_of_what_is_known(tmp_path: Path) -> 
         "react:free": (10.0, None),
     }
     figures = draw_all(report)
-    assert "react:b" in figures["Money against improvement"]
-    assert "react:free" not in figures["Money against improvement"]
+    assert "react:b" in figures["Cost against improvement"]
+    assert "react:free" not in figures["Cost against improvement"]
     assert "react:a,c,0,1" in to_csv(report)
     assert ",200,1.5" in to_csv(report)
 

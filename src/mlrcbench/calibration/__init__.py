@@ -13,7 +13,7 @@ order in which the literature has them.
 from mlrcbench.calibration.measure import Measurement, evaluate_files, measure, read_measurements
 from mlrcbench.calibration.methods import Method, read_methods
 from mlrcbench.calibration.plot import draw_ladder
-from mlrcbench.calibration.summary import paired_difference, spearman, tables
+from mlrcbench.calibration.summary import paired_difference, tables
 
 __all__ = [
     "Measurement",
@@ -24,6 +24,5 @@ __all__ = [
     "paired_difference",
     "read_measurements",
     "read_methods",
-    "spearman",
     "tables",
 ]

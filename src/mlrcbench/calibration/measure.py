@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +22,8 @@ from mlrcbench.competition import PUBLIC_SECRET, Competition, Instance, build_cp
 from mlrcbench.env import ResearchEnv
 from mlrcbench.errors import WorkspaceError
 from mlrcbench.evaluation import score_artefacts
-from mlrcbench.files import remove_tree
 from mlrcbench.score import SPLITS, Score, Split
+from mlrcbench.scratch import scratch
 
 # How often the same code is run again, to see its noise, and on how many instances.
 REPEATED_INSTANCES = 2
@@ -139,21 +138,17 @@ def evaluate_files(
     Raises:
         WorkspaceError: A file cannot be written there.
     """
-    records = Path(tempfile.mkdtemp(prefix="mlrcbench-measure-"))
-    records.chmod(0o711)
-    try:
-        with ResearchEnv(
-            competition, sandbox=sandbox, secret=secret, records=records / "records", budget=_BUDGET
-        ) as env:
-            env.reset(options={"instance": instance})
-            for path, text in sorted(files.items()):
-                *_, info = env.step(WriteFile(path, text))
-                if info["error"]:
-                    raise WorkspaceError(f"{path} of an overlay cannot be written: {info['error']}")
-            for split in SPLITS:
-                yield split, env.evaluate(split)
-    finally:
-        remove_tree(records)
+    with (
+        scratch("measure") as records,
+        ResearchEnv(competition, sandbox=sandbox, secret=secret, records=records, budget=_BUDGET) as env,
+    ):
+        env.reset(options={"instance": instance})
+        for path, text in sorted(files.items()):
+            *_, info = env.step(WriteFile(path, text))
+            if info["error"]:
+                raise WorkspaceError(f"{path} of an overlay cannot be written: {info['error']}")
+        for split in SPLITS:
+            yield split, env.evaluate(split)
 
 
 def read_measurements(log: Path) -> list[Measurement]:
@@ -194,8 +189,8 @@ def _measure_one(
 def _score_written(competition: Competition, method: Method, instance: Instance, split: Split) -> Score:
     """What the artefacts get that a writer makes."""
     assert method.write is not None
-    with tempfile.TemporaryDirectory(prefix="mlrcbench-measure-") as scratch:
-        made, kept = Path(scratch) / "made", Path(scratch) / "kept"
+    with scratch("measure") as folder:
+        made, kept = folder / "made", folder / "kept"
         made.mkdir()
         method.write(instance.public, instance.inputs(split), instance.answers(split), made)
         collect(made, kept, competition.card.artefacts)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlrcbench.aggregates import spearman
 from mlrcbench.calibration.measure import Measurement
 from mlrcbench.calibration.methods import Method
 from mlrcbench.card import Card
@@ -58,16 +59,6 @@ def paired_difference(measurements: Sequence[Measurement], card: Card, split: Sp
         wins=int((gaps > 0).sum()),
         count=len(gaps),
     )
-
-
-def spearman(left: Sequence[float], right: Sequence[float]) -> float:
-    """Spearman's rank correlation: Pearson's of the ranks, ties at their mean rank.
-
-    Args:
-        left: Numbers, one per method.
-        right: Likewise, at least two, not all equal.
-    """
-    return float(np.corrcoef(_ranks(left), _ranks(right))[0, 1])
 
 
 def ladder_correlation(
@@ -188,9 +179,3 @@ def _spread(found: Sequence[float]) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-def _ranks(numbers: Sequence[float]) -> np.ndarray:
-    """Ranks from 0; equal numbers share the mean of theirs."""
-    array = np.asarray(numbers, dtype=float)
-    return np.array([((array < one).sum() + (array <= one).sum() - 1) / 2 for one in array])

@@ -106,6 +106,23 @@
     ...kinds.map((kind) => column(kind, (entry) => entry.counts[kind], (entry) => String(entry.counts[kind]))),
   ], outcomes);
 
+  // Judge studies, where there are any.
+  const signed = (value) => (value === null || value === undefined ? "–" : (value > 0 ? "+" : "") + value.toFixed(2));
+  const judged = data.judgements.flatMap((found) => found.correlations);
+  document.getElementById("judging").hidden = judged.length === 0;
+  plain("correlations", [
+    named("judge"), named("variant"), named("dimension"), named("kind", "compared"),
+    column("correlation (95 %)", (entry) => entry.value, (entry) => (entry.value === null ? "–"
+      : `${signed(entry.value)} (${signed(entry.lower)} to ${signed(entry.upper)})`)),
+    column("episodes", (entry) => entry.episodes),
+  ], judged);
+  plain("agreement", [
+    named("dimension"), named("variant"),
+    column("alpha between judges", (entry) => entry["between judges"], (entry) => signed(entry["between judges"])),
+    column("alpha between a judge's samples", (entry) => Math.max(...Object.values(entry["between samples"])),
+      (entry) => Object.entries(entry["between samples"]).map(([judge, value]) => `${judge}: ${signed(value)}`).join(", ")),
+  ], data.judgements.flatMap((found) => found.agreement));
+
   // Episodes: filtered, shown a hundred at a time, each unpacked when it is opened.
   data.episodes.forEach((entry, place) => { entry.place = place; });
   const columns = [

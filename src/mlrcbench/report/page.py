@@ -80,6 +80,7 @@ def _data(report: Report, on_episode: Callable[[], None] | None) -> dict[str, An
             for row in report.rows
         ],
         "best": report.best,
+        "judgements": report.judgements,
         "episodes": report.episodes,
         "packed": packed,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, which colour-blind readers can tell apart; with markers for the rest.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C00", "#7F7F7F")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+# Key of a report's costs -> title of the figure, words of its axis.
+COSTS = {
+    "seconds": ("Time against improvement", "mean seconds per episode"),
+    "money": ("Cost against improvement", "mean US dollars per episode"),
+}
 
 
 def draw_all(report: Report) -> dict[str, str]:
@@ -38,11 +44,18 @@ def draw_all(report: Report) -> dict[str, str]:
             )
     if any(len(curve) > 1 for curve in report.pass_at.values()):
         figures["Chance of a success within k trials (pass@k)"] = _lines(report.pass_at, "k", "pass@k")
-    if len(report.costs) > 1:
-        figures["Time against improvement"] = _costs(report.costs, "seconds", "seconds")
-    priced = {agent: cost for agent, cost in report.costs.items() if "money" in cost}
-    if len(priced) > 1:
-        figures["Money against improvement"] = _costs(priced, "money", "US dollars")
+    for unit, (title, words) in COSTS.items():
+        costs = {agent: found for agent, found in report.costs.items() if found.get(unit) is not None}
+        if len(costs) > 1:
+            figures[title] = _costs(costs, unit, words)
+    if any(one["outcome"] != "scored" for one in report.episodes):
+        figures["Outcomes by kind"] = _outcomes(report.episodes)
+    for found in report.judgements:
+        for variant in dict.fromkeys(row["variant"] for row in found["correlations"]):
+            title = f"Judge correlations, {variant}, within competitions"
+            figures[title] = _correlations(
+                [row for row in found["correlations"] if row["variant"] == variant]
+            )
     return figures
 
 
@@ -61,19 +74,71 @@ def _lines(curves: Mapping[str, Sequence[float]], across: str, up: str) -> str:
     return _svg(draw)
 
 
-def _costs(costs: Mapping[str, Mapping[str, float]], name: str, unit: str) -> str:
+def _costs(costs: Mapping[str, Mapping[str, float]], unit: str, words: str) -> str:
     """Each agent a point; the line joins those that no other beats in both."""
 
     def draw(axes: Axes) -> None:
         for number, (agent, cost) in enumerate(costs.items()):
             style = {**_style(number), "linestyle": "none"}
-            axes.plot([cost[name]], [cost["improvement"]], label=agent[:40], **style)
-        front = pareto_front([(cost[name], cost["improvement"]) for cost in costs.values()])
+            axes.plot([cost[unit]], [cost["improvement"]], label=agent[:40], **style)
+        front = pareto_front([(cost[unit], cost["improvement"]) for cost in costs.values()])
         axes.step(*zip(*front, strict=True), where="post", color="#888888", linewidth=1, zorder=0)
-        if all(cost[name] > 0 for cost in costs.values()):
+        if all(cost[unit] > 0 for cost in costs.values()):
             axes.set_xscale("log")
-        axes.set_xlabel(f"mean {unit} per episode")
+        axes.set_xlabel(words)
         axes.set_ylabel("mean improvement (1 = human)")
+        axes.legend(fontsize=8)
+
+    return _svg(draw)
+
+
+def _outcomes(episodes: Sequence[Mapping[str, Any]]) -> str:
+    """One bar for each agent, in shares of its episodes; "scored" first."""
+    counts: dict[str, Counter[str]] = {}
+    for one in episodes:
+        counts.setdefault(one["agent"], Counter())[one["outcome"]] += 1
+    kinds = sorted({one["outcome"] for one in episodes}, key=lambda kind: (kind != "scored", kind))
+
+    def draw(axes: Axes) -> None:
+        names = [agent[:25] for agent in counts]
+        places = range(len(names))
+        begin = [0.0] * len(names)
+        for number, kind in enumerate(kinds):
+            shares = [found[kind] / found.total() for found in counts.values()]
+            axes.barh(places, shares, left=begin, label=kind, color=_COLOURS[number % len(_COLOURS)])
+            begin = [left + share for left, share in zip(begin, shares, strict=True)]
+        axes.set_yticks(places, names)
+        axes.invert_yaxis()
+        axes.set_xlabel("share of episodes")
+        axes.legend(fontsize=8)
+
+    return _svg(draw)
+
+
+def _correlations(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Each dimension a line with its interval, for each judge a colour; within competitions only."""
+    rows = [row for row in rows if row["kind"] == "within competitions"]
+    names = list(dict.fromkeys(row["dimension"] for row in rows))
+    judges = list(dict.fromkeys(row["judge"] for row in rows))
+
+    def draw(axes: Axes) -> None:
+        for number, judge in enumerate(judges):
+            mine = [row for row in rows if row["judge"] == judge and row["value"] is not None]
+            places = [
+                names.index(row["dimension"]) + 0.6 * (number + 0.5) / len(judges) - 0.3 for row in mine
+            ]
+            ends = [
+                [row["value"] - row["lower"] for row in mine],
+                [row["upper"] - row["value"] for row in mine],
+            ]
+            style = {**_style(number), "linestyle": "none"}
+            values = [row["value"] for row in mine]
+            axes.errorbar(values, places, xerr=ends, label=str(judge)[:40], capsize=3, **style)
+        axes.axvline(0, color="#888888", linewidth=1, zorder=0)
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.set_xlim(-1, 1)
+        axes.set_xlabel("rank correlation of rating and improvement (95 %)")
         axes.legend(fontsize=8)
 
     return _svg(draw)

@@ -30,6 +30,7 @@ class Report:
             language model "tokens" and, if its price is known, "money": means per episode, US dollars.
         episodes: One dict of JSON types per episode, short; see `_episode`.
         results: What all this is computed from.
+        judgements: Summaries of judge studies; see `mlrcbench.judge`.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Report:
     costs: dict[str, dict[str, float]]
     episodes: list[dict[str, Any]]
     results: list[Result]
+    judgements: list[dict[str, Any]]
 
 
 CURVES = {
@@ -51,12 +53,15 @@ CURVES = {
 }
 
 
-def summarise(results: Sequence[Result], title: str = "mlrcbench") -> Report:
+def summarise(
+    results: Sequence[Result], title: str = "mlrcbench", judgements: Sequence[dict[str, Any]] = ()
+) -> Report:
     """Compute all figures of a report.
 
     Args:
         results: Of one run or several.
         title: Of the page.
+        judgements: See `mlrcbench.judge.read_judgement`.
 
     Raises:
         RunError: There are no results.
@@ -77,6 +82,7 @@ def summarise(results: Sequence[Result], title: str = "mlrcbench") -> Report:
         costs={row.agent: _cost(row, by_agent[row.agent]) for row in rows},
         episodes=[_episode(one) for one in results],
         results=list(results),
+        judgements=list(judgements),
     )
 
 

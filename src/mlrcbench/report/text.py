@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from mlrcbench.report.summary import Report
@@ -36,7 +37,25 @@ def to_markdown(report: Report) -> str:
     lines += ["", "## Chance of a success within k trials", "", "| agent | k = 1, 2, ... |", "|---|---|"]
     for agent, curve in report.pass_at.items():
         lines.append(f"| {_cell(agent)} | {', '.join(f'{value:.2f}' for value in curve)} |")
+    for found in report.judgements:
+        lines += ["", *_judgement(found)]
     return "\n".join(lines) + f"\n\nmlrcbench {report.version}, {len(report.episodes)} episodes\n"
+
+
+def _judgement(found: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"## Judge correlations: {found['episodes']} episodes, explained by {_cell(str(found['explainer']))}",
+        "",
+        "| judge | variant | dimension | compared | rank correlation with improvement (95 %) |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found["correlations"]:
+        figure = "not defined"
+        if row["value"] is not None:
+            figure = f"{row['value']:+.2f} ({row['lower']:+.2f} to {row['upper']:+.2f})"
+        words = [row["judge"], row["variant"], row["dimension"], row["kind"], figure]
+        lines.append(f"| {' | '.join(_cell(str(word)) for word in words)} |")
+    return lines
 
 
 def to_csv(report: Report) -> str:
@@ -59,6 +78,7 @@ def to_json(report: Report) -> str:
         "curves": report.curves,
         "costs": report.costs,
         "episodes": report.episodes,
+        "judgements": report.judgements,
     }
     return json.dumps(told, indent=1, allow_nan=False) + "\n"
 

@@ -13,11 +13,13 @@ reported, never scored; a failure of the agent is what it is, and stays in the s
 
 - `plan.py`: which episodes, and their names.
 - `worker.py`: plays one.
-- `local.py`: plays all, several at a time, on this machine.
+- `process.py`: the process in which it does.
+- `local.py`, `cluster.py`: where such processes run, this machine or a Ray cluster.
+- `grid.py`: plays all, several at a time.
 - `results.py`: reads them back and sums them up.
 """
 
-from mlrcbench.runs.local import run
+from mlrcbench.runs.grid import run
 from mlrcbench.runs.plan import Assignment, Plan
 from mlrcbench.runs.results import Result, Row, leaderboard, leaderboard_table, read_results
 

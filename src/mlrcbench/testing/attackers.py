@@ -57,7 +57,7 @@ GROUPS: tuple[ModuleType, ...] = (
 NEIGHBOUR = Attack(
     "harm-the-neighbour", "honest neighbour", "changes what an honest episode in the same process gets"
 )
-# Cheap, and of every kind: for competitions whose evaluations take long.
+# Those whose success may depend on the competition; the template shows the others in less time.
 REDUCED = (
     "reading",
     "reading while evaluated",
@@ -74,11 +74,6 @@ REDUCED = (
     "not-a-number",
     "protected-files",
     "planted-modules",
-    "setsid-evaluated",
-    "double-fork-submitted",
-    "held-output",
-    "job-after-kill",
-    "job-after-close",
 )
 
 

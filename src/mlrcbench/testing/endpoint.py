@@ -209,14 +209,16 @@ def _error(error: tuple[str, str]) -> dict[str, Any]:
     return {"error": {"code": error[0] or None, "message": error[1], "type": "error", "param": None}}
 
 
-def _message(answer: Answer) -> dict[str, Any]:
+def _message(answer: Answer, request: dict[str, Any]) -> dict[str, Any]:
+    """Ids of calls go on from those of the conversation; clients refuse one that they have seen before."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.text or None}
     if answer.refusal is not None:
         message["refusal"] = answer.refusal
     if answer.calls:
+        before = sum(len(told.get("tool_calls") or ()) for told in request["messages"])
         message["tool_calls"] = [
             {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": arguments}}
-            for number, (name, arguments) in enumerate(answer.calls)
+            for number, (name, arguments) in enumerate(answer.calls, before)
         ]
     return message
 
@@ -230,7 +232,7 @@ def _usage(answer: Answer, request: dict[str, Any]) -> dict[str, int] | None:
         return None
     prompt, completion = answer.usage
     if prompt < 0:
-        prompt, completion = estimate_tokens(request["messages"]), estimate_tokens(_message(answer))
+        prompt, completion = estimate_tokens(request["messages"]), estimate_tokens(_message(answer, request))
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -239,7 +241,7 @@ def _usage(answer: Answer, request: dict[str, Any]) -> dict[str, int] | None:
 
 
 def _completion(answer: Answer, request: dict[str, Any]) -> dict[str, Any]:
-    choice = {"index": 0, "message": _message(answer), "finish_reason": _finish(answer)}
+    choice = {"index": 0, "message": _message(answer, request), "finish_reason": _finish(answer)}
     found = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": request["model"]}
     return {**found, "choices": [choice], "usage": _usage(answer, request)}
 
@@ -251,7 +253,7 @@ def _pieces(answer: Answer, request: dict[str, Any]) -> Iterator[dict[str, Any]]
     def piece(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
         return {**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
 
-    message = _message(answer)
+    message = _message(answer, request)
     yield piece({"role": "assistant"})
     for name in ("content", "refusal"):
         for part in _cut(message.get(name) or ""):

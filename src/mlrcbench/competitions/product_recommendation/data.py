@@ -125,7 +125,7 @@ def build(public: Path, private: Path, *, seed: int, tier: str) -> None:
     """
     if tier != "mini":
         raise DataError(
-            f"the {tier} tier of product-recommendation is not in this version: its data needs a login; "
+            f"the {tier} tier of product-recommendation is no generated one; "
             "use tier='mini', which is generated from the seed"
         )
     streams = [np.random.default_rng([seed, part]) for part in range(5)]

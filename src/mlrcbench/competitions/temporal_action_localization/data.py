@@ -125,8 +125,8 @@ def build(public: Path, private: Path, *, seed: int, tier: str) -> None:
     """
     if tier != "mini":
         raise DataError(
-            f"the {tier} tier of temporal-action-localization cannot be built by this version: it needs the "
-            "Perception Test's features; use tier='mini', which is generated from the seed"
+            f"the {tier} tier of temporal-action-localization is no generated one; "
+            "use tier='mini', which is generated from the seed"
         )
     world = make_world(np.random.default_rng([seed, 0]))
     ids = make_ids(np.random.default_rng([seed, 1]), TRAIN + 2 * HELD_OUT)

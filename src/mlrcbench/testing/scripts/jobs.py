@@ -18,7 +18,7 @@ def watch_for_inputs(told: Told) -> list[bytes]:
     places = (
         "inputs/*",
         f"{told['workspace']}/inputs/*",
-        "/tmp/mlrcbench-evaluation-*/workspace/inputs/*",
+        "/tmp/mlrcbench-process-*/evaluation-*/workspace/inputs/*",
         f"{told['instance']}/private/test/inputs/*",
     )
     deadline = time.monotonic() + 7

@@ -1,0 +1,174 @@
+"""Inspect: every competition as a task, the actions as tools, all figures as a score.
+
+    inspect eval mlrcbench/backdoor_trigger --model openai/gpt-5 -T instances=4
+
+A sample is an episode on one instance. It begins in `begin`, the setup that stays when another
+solver takes the place of `researcher`; the actions are then the state's tools, and `actions()`
+is them for agents that bring their own. The episode ends with `submit`, with its budget, or in
+the scorer, which submits what stands. A failure of the infrastructure is an error of the sample,
+never its score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+from inspect_ai import Task, task
+from inspect_ai.agent import AgentState, as_solver, react
+from inspect_ai.dataset import Sample
+from inspect_ai.scorer import Score, Target, mean, scorer, stderr
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.tool import Tool, ToolDef, ToolError, ToolParams
+from inspect_ai.util import store
+
+import mlrcbench
+from mlrcbench.integrations import inspect_sandbox  # noqa: F401 (which registers it with Inspect)
+
+_KEY = "mlrcbench_episode"
+_GO_ON = "Nothing was called. Go on with the tools; `submit` ends the work."
+_sessions: dict[str, mlrcbench.Session] = {}
+
+
+def actions() -> list[Tool]:
+    """The actions, on the episode of the sample that calls them."""
+    return [_tool(spec) for spec in mlrcbench.tool_specs()]
+
+
+def _tool(spec: dict[str, Any]) -> Tool:
+    async def execute(**kwargs: Any) -> str:
+        session = _sessions[store().get(_KEY)]
+        result = await anyio.to_thread.run_sync(session.call, spec["name"], kwargs)
+        if result.is_error:
+            raise ToolError(result.text)
+        return result.text
+
+    # An observation is cut by the episode itself, which says so.
+    parameters = ToolParams(**spec["parameters"])
+    return ToolDef(execute, spec["name"], spec["description"], parameters, max_output=0).as_tool()
+
+
+@solver
+def begin(**options: Any) -> Solver:
+    """Begin the sample's episode, and tell the model what it is told.
+
+    Args:
+        options: Of `mlrcbench.make`.
+    """
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        session = mlrcbench.Session(mlrcbench.make(state.metadata["competition"], **options))
+        _sessions[state.uuid] = session
+        state.store.set(_KEY, state.uuid)
+
+        def reset() -> str:
+            return session.begin(instance=state.metadata["instance"])
+
+        state.user_prompt.text = await anyio.to_thread.run_sync(reset)
+        state.tools = actions()
+        return state
+
+    return solve
+
+
+@solver
+def researcher() -> Solver:
+    """An agent that calls actions until the episode is over."""
+
+    async def go_on(state: AgentState) -> bool | str:
+        if _sessions[store().get(_KEY)].done:
+            return False
+        return True if state.output.message.tool_calls else _GO_ON
+
+    agent: Solver = as_solver(react(prompt=None, tools=actions(), submit=False, on_continue=go_on))
+    return agent
+
+
+@scorer(metrics={"improvement": [mean(), stderr()], "value": [mean(), stderr()], "valid": [mean()]})
+def test_score() -> Callable[[TaskState, Target], Any]:
+    """The episode's score on test.
+
+    `improvement` is relative improvement to the target, 0 for a submission that cannot be scored;
+    `value` the competition's own metric, left out of means for such a one; `valid` 1 or 0. The
+    score's metadata hold the details, the return, the number of steps, and the record's place.
+    """
+
+    async def score(state: TaskState, target: Target) -> Score:
+        session = _sessions[state.uuid]
+        if not session.done:
+            await anyio.to_thread.run_sync(session.call, "submit")
+        found = session.test_score
+        assert found is not None
+        valid = found["value"] is not None
+        return Score(
+            value={
+                "improvement": found["improvement"] if valid else 0.0,
+                "value": found["value"] if valid else float("nan"),
+                "valid": float(valid),
+            },
+            explanation=found["reason"] or f"relative improvement {found['improvement']:.3f}",
+            metadata={
+                **found,
+                "return": session.reward,
+                "steps": session.calls,
+                "record": str(session.env.record),
+            },
+        )
+
+    return score
+
+
+async def _end(state: TaskState) -> None:
+    session = _sessions.pop(state.uuid, None)
+    if session is not None:
+        await anyio.to_thread.run_sync(session.close)
+
+
+def _make_task(card: mlrcbench.Card) -> Callable[..., Task]:
+    def make(
+        instances: int = 1,
+        first: int = 0,
+        tier: str = "mini",
+        kind: str = "auto",
+        steps: int | None = None,
+        secret: str | None = None,
+    ) -> Task:
+        budget = None if steps is None else {"steps": steps}
+        return Task(
+            dataset=[_sample(card, instance) for instance in range(first, first + instances)],
+            setup=begin(tier=tier, sandbox=kind, budget=budget, secret=secret),
+            solver=researcher(),
+            scorer=test_score(),
+            cleanup=_end,
+            version=card.version,
+            metadata={"competition": card.id, "tier": tier, "mlrcbench": mlrcbench.__version__},
+        )
+
+    make.__doc__ = f"""{card.title}.
+
+    Args:
+        instances: How many samples, each an instance.
+        first: Seed of the first instance.
+        tier: "mini" or "full".
+        kind: Of the episode's sandbox, see `mlrcbench doctor`.
+        steps: Of an episode; by default the card's.
+        secret: Of the instances; by default this installation's.
+    """
+    made: Callable[..., Task] = task(name=card.id.replace("-", "_"))(make)
+    return made
+
+
+def _sample(card: mlrcbench.Card, instance: int) -> Sample:
+    return Sample(
+        id=f"{card.id}-{instance}",
+        input=card.summary,  # the briefing takes its place
+        metadata={"competition": card.id, "instance": instance},
+    )
+
+
+def _tasks(cards: Sequence[mlrcbench.Card]) -> dict[str, Callable[..., Task]]:
+    return {card.id.replace("-", "_"): _make_task(card) for card in cards}
+
+
+globals().update(_tasks(mlrcbench.list_competitions(hidden=True)))

@@ -1,0 +1,153 @@
+"""Agent SDKs: each SDK's own loop plays an episode, against a scripted server, by its example."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mlrcbench
+from mlrcbench.testing.endpoint import Answer, ScriptedServer, call, say
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "integrations"
+METHOD = mlrcbench.get_competition("_template").overlay("reference")["method.py"]
+CALLS: list[tuple[str, dict[str, Any]]] = [
+    ("read_file", {"path": "method.py"}),
+    ("write_file", {"path": "main.py", "text": "stolen"}),
+    ("write_file", {"path": "method.py", "text": METHOD}),
+    ("run", {"command": "python main.py", "timeout": 30}),
+    ("evaluate", {}),
+    ("submit", {}),
+]
+
+
+def _need(*modules: str) -> None:
+    for name in modules:
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+
+
+def _run(example: str, **variables: str) -> str:
+    """An example's output; the network is out of its reach but for the server."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / example), "scripted", "_template"],
+        env={**os.environ, "OPENAI_API_KEY": "none", "ANTHROPIC_API_KEY": "none", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _check(output: str, told: list[str]) -> None:
+    """The reference's reward; and what the tools answered, in the order of the calls."""
+    last = output.splitlines()[-1]
+    assert last.startswith(("6 steps, reward 1.0", "6 steps, reward 0.9")), output
+    assert "def predict" in told[0]
+    assert "error: 'main.py' is protected" in told[1]
+    assert "replaced 'method.py'" in told[2]
+    assert "held-out points" in told[3]
+    assert "root mean squared error" in told[4]
+
+
+@pytest.mark.parametrize(
+    ("example", "needs", "end"),
+    [
+        ("langchain_agent.py", ("langchain", "langchain_openai"), say("Done.")),
+        ("smolagents_agent.py", ("smolagents", "openai"), call("final_answer", answer="Done.")),
+        ("openai_agents_run.py", ("agents", "openai"), say("Done.")),
+        ("openai_tools.py", ("openai",), say("Done.")),
+    ],
+)
+def test_an_sdk_plays_an_episode(example: str, needs: tuple[str, ...], end: Answer) -> None:
+    """It offers each action with its description, makes each call once, and hands the answers back."""
+    _need(*needs)
+    script = [*(call(name, **arguments) for name, arguments in CALLS), end]
+    with ScriptedServer(script) as server:
+        output = _run(example, OPENAI_BASE_URL=server.url)
+    offered = {tool["function"]["name"]: tool["function"] for tool in server.requests[0]["tools"]}
+    for spec in mlrcbench.tool_specs():
+        assert offered[spec["name"]]["description"] == spec["description"]
+        schema = offered[spec["name"]]["parameters"]
+        assert set(schema["properties"]) == set(spec["parameters"]["properties"])
+        assert set(schema.get("required", ())) == set(spec["parameters"]["required"])
+    told = [
+        message["content"] if isinstance(message["content"], str) else json.dumps(message["content"])
+        for message in server.requests[-1]["messages"]
+        if message["role"] in ("tool", "tool-response") or "tool_call_id" in message
+    ]
+    _check(output, told or _observations(server.requests[-1]))
+
+
+def _observations(request: dict[str, Any]) -> list[str]:
+    """The answers of tools, from an SDK that sends them as the user's words."""
+    texts = [part["text"] for message in request["messages"] for part in message["content"]]
+    return [text for text in texts if text.startswith("Observation:")]
+
+
+@contextmanager
+def _messages_server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server of Anthropic's protocol that makes the calls of `CALLS`."""
+    requests: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing is printed."""
+
+        def do_POST(self) -> None:
+            requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            name, arguments = CALLS[len(requests) - 1]
+            use = {"type": "tool_use", "id": f"call_{len(requests)}", "name": name, "input": arguments}
+            message = {"id": "message", "type": "message", "role": "assistant", "model": "scripted"}
+            end = {"stop_reason": "tool_use", "usage": {"input_tokens": 1, "output_tokens": 1}}
+            body = json.dumps({**message, **end, "content": [use]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", requests
+        finally:
+            server.shutdown()
+
+
+def test_anthropic_tool_calls() -> None:
+    """The same episode in the other protocol."""
+    _need("anthropic")
+    with _messages_server() as (url, requests):
+        output = _run("anthropic_tools.py", ANTHROPIC_BASE_URL=url)
+    assert requests[0]["tools"] == mlrcbench.tool_specs("anthropic")
+    results = [
+        block
+        for message in requests[-1]["messages"]
+        if isinstance(message["content"], list)
+        for block in message["content"]
+        if block["type"] == "tool_result"
+    ]
+    _check(output, [block["content"] for block in results])
+    assert [block["is_error"] for block in results] == [False, True, False, False, False]
+
+
+def test_an_agent_goes_on_after_the_end() -> None:
+    """It is told that the episode is over, and no step is made."""
+    _need("langchain", "langchain_openai")
+    script = [call("submit"), call("run", command="true"), say("Done.")]
+    with ScriptedServer(script) as server:
+        output = _run("langchain_agent.py", OPENAI_BASE_URL=server.url)
+    assert output.startswith("1 steps")
+    assert "the episode is over" in server.requests[-1]["messages"][-1]["content"]

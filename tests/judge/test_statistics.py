@@ -1,0 +1,79 @@
+"""Correlations and agreement, against what was worked out by hand or published."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlrcbench.judge.statistics import (
+    Pairs,
+    bootstrap_correlation,
+    ordinal_alpha,
+    pooled_spearman,
+    stratified_spearman,
+)
+
+# Ratings that follow improvement within each competition; the easier one is rated lower.
+SIMPSON = {"easy": [(1.0, 0.8), (2.0, 0.9)], "hard": [(4.0, 0.1), (5.0, 0.2)]}
+_ = 0
+# Krippendorff (2011), section C: four observers, twelve units; 0 is no rating.
+PUBLISHED = (
+    (1, 2, 3, 3, 2, 1, 4, 1, 2, _, _, _),
+    (1, 2, 3, 3, 2, 2, 4, 1, 2, 5, _, 3),
+    (_, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, _),
+    (1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, _),
+)
+
+
+def test_competitions_are_not_compared_with_each_other() -> None:
+    """Pooling turns the sign: rank differences of 2 everywhere give 1 - 6 * 16 / 60."""
+    assert pooled_spearman(SIMPSON) == pytest.approx(-0.6)
+    assert stratified_spearman(SIMPSON) == pytest.approx(1.0)
+
+
+def test_the_stratified_correlation_by_hand() -> None:
+    """One competition of 2 in order, one of 3 with a swap: (1/8 + 1/9) / (1/8 + 2/9)."""
+    pairs = {"a": [(1.0, 1.0), (2.0, 2.0)], "b": [(1.0, 5.0), (2.0, 4.0), (3.0, 6.0)]}
+    assert stratified_spearman(pairs) == pytest.approx((1 / 8 + 1 / 9) / (1 / 8 + 2 / 9))
+    alone = {"b": pairs["b"]}
+    assert stratified_spearman(alone) == pytest.approx(0.5)
+    assert pooled_spearman(alone) == pytest.approx(0.5)
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.floats(-5, 5)), max_size=8))
+def test_one_competition_alone_is_spearmans(pairs: list[tuple[float, float]]) -> None:
+    """Both say the same, or both that there is nothing to say."""
+    left, right = pooled_spearman({"a": pairs}), stratified_spearman({"a": pairs})
+    assert (left is None) == (right is None)
+    assert left is None or right is None or math.isclose(left, right, abs_tol=1e-9)
+
+
+def test_intervals_hold_the_value_and_know_when_there_is_none() -> None:
+    """The same seed gives the same interval; equal ratings and too few episodes give none."""
+    pairs: Pairs = {"a": [(float(i % 5), i + (7 * i) % 4) for i in range(20)], "b": [(1.0, 1.0), (2.0, 3.0)]}
+    found = bootstrap_correlation(pairs, stratified_spearman, resamples=200)
+    assert found is not None
+    assert -1 <= found.lower < found.value < found.upper <= 1
+    assert found == bootstrap_correlation(pairs, stratified_spearman, resamples=200)
+    nothings: list[Pairs] = [{}, {"a": []}, {"a": [(1.0, 2.0)]}, {"a": [(3.0, 1.0), (3.0, 2.0)]}]
+    for nothing in nothings:
+        assert bootstrap_correlation(nothing, stratified_spearman) is None
+        assert bootstrap_correlation(nothing, pooled_spearman) is None
+
+
+def test_alpha_is_the_published_one() -> None:
+    """0.815 for ordinal data."""
+    units = [[row[place] for row in PUBLISHED if row[place]] for place in range(12)]
+    assert ordinal_alpha(units) == pytest.approx(0.815, abs=5e-4)
+
+
+def test_alpha_by_hand() -> None:
+    """Two agreements and one step apart: 1 - 18 / (162 / 5); and its ends."""
+    assert ordinal_alpha([[1, 1], [2, 2], [1, 2]]) == pytest.approx(1 - 18 / 32.4)
+    assert ordinal_alpha([[1, 1, 1], [5, 5, 5]]) == pytest.approx(1.0)
+    assert ordinal_alpha([[1, 5], [5, 1]]) == pytest.approx(-0.5)
+    assert ordinal_alpha([[3, 3], [3, 3]]) is None
+    assert ordinal_alpha([[1], [2], []]) is None
