@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from mlrcbench.errors import ENDPOINT_KINDS, EndpointError
@@ -86,6 +87,8 @@ def test_what_is_sent(stream: bool) -> None:
             "9",
         ),
         (fail(400, "the prompt is too long for the context window"), "context overflow", "shorten"),
+        (fail(400, "the input exceeds the maximum number of tokens allowed"), "context overflow", "shorten"),
+        (fail(413, "too large"), "context overflow", "shorten"),
         (fail(401, "wrong key"), "request", "check the key"),
         (fail(404, "no such model"), "request", "check the model's name"),
         (Answer(resets=True), "connection", "does it run"),
@@ -124,10 +127,13 @@ def test_answers_that_are_none(body: bytes) -> None:
 
 
 def test_the_quirks_of_servers_are_read() -> None:
-    """Arguments as an object, no id, text in parts, half a surrogate pair: all can be sent back."""
+    """Arguments as an object, no id or one twice, text in parts, half a surrogate pair."""
     message = {
         "content": [{"type": "text", "text": "a\ud800"}],
-        "tool_calls": [{"function": {"name": "run", "arguments": {"command": "ls"}}}],
+        "tool_calls": [
+            {"id": identifier, "function": {"name": "run", "arguments": {"command": "ls"}}}
+            for identifier in (None, "a", "a")
+        ],
     }
     reply = complete(
         Answer(
@@ -136,7 +142,7 @@ def test_the_quirks_of_servers_are_read() -> None:
     )
     assert reply.text == "a?"
     assert json.loads(reply.tool_calls[0].arguments) == {"command": "ls"}
-    assert reply.tool_calls[0].id
+    assert len({one.id for one in reply.tool_calls} - {""}) == 3
     assert reply.usage.estimated
     json.dumps(reply.message, ensure_ascii=False).encode("utf-8")
 
@@ -200,18 +206,17 @@ def test_a_stream_that_stops_is_not_whole() -> None:
         assemble(({"choices": [{"delta": {"content": "x" * 100_000}}]} for _ in range(1000)), 100.0)
 
 
-@pytest.mark.parametrize("budget", [{"token_budget": 100}, {"money_budget": 0.0002}])
-def test_budgets_end_the_calls(budget: dict[str, Any]) -> None:
-    """The call that overdraws one is the last."""
-    with ScriptedServer([Answer("a", usage=(60, 10)), Answer("b", usage=(60, 10)), say("c")]) as server:
+@pytest.mark.parametrize(("budget", "calls"), [({"token_budget": 100}, 2), ({"money_budget": 0.0002}, 1)])
+def test_budgets_end_the_calls(budget: dict[str, Any], calls: int) -> None:
+    """The call that overdraws one is the last; each is of 70 tokens, for 0.00025 US dollars."""
+    with ScriptedServer(lambda _: Answer("a", usage=(60, 10))) as server:
         endpoint = Endpoint("gpt-4o-2024-08-06", server.url, **budget)
-        endpoint.complete(HELLO)
-        if endpoint.spent.tokens < 100 and "token_budget" in budget:
-            endpoint.complete(HELLO)
         with pytest.raises(EndpointError, match="is spent") as caught:
-            endpoint.complete(HELLO)
+            for _ in range(9):
+                endpoint.complete(HELLO)
     assert caught.value.kind == "budget"
-    assert endpoint.spent.tokens == 70 * len(server.requests)
+    assert len(server.requests) == calls
+    assert endpoint.spent.tokens == 70 * calls
 
 
 def test_no_price_is_no_money(tmp_path: Path) -> None:
@@ -281,3 +286,15 @@ def test_a_script_calls_tools() -> None:
     """The short forms of the scripted server."""
     reply = complete(call("run", command="ls"))
     assert json.loads(reply.tool_calls[0].arguments) == {"command": "ls"}
+
+
+@STREAMS
+def test_the_scripted_server_speaks_the_protocol(stream: bool) -> None:
+    """The package's own types, validated strictly, find nothing amiss."""
+    with ScriptedServer([Answer("Hello", (("run", "{}"),))]) as server:
+        client: Any = openai.OpenAI(base_url=server.url, _strict_response_validation=True, max_retries=0)
+        made = client.chat.completions.create(model="m", messages=HELLO, stream=stream)
+        pieces = list(made) if stream else [made]
+        client.close()
+    assert pieces[0].choices[0].finish_reason == (None if stream else "tool_calls")
+    assert pieces[-1].usage.total_tokens > 0

@@ -26,9 +26,9 @@ LAYERS = (
     ("branching", "preparation", "wording", "episode", "env", "session", "vector"),
     ("agents", "verify"),
     ("calibration",),
-    ("testing", "runs", "report"),
+    ("testing", "runs", "report", "exports"),
     ("integrations",),
-    ("cli_run", "cli"),
+    ("cli_run", "cli_export", "cli"),
 )
 ORDER = {name: position for position, name in enumerate(name for layer in LAYERS for name in layer)}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -13,12 +15,15 @@ from tqdm import tqdm
 import mlrcbench
 from mlrcbench.actions import name_of, parse
 from mlrcbench.agents import Step, play
-from mlrcbench.agents.scripted import NAMES, make_agent
+from mlrcbench.agents.external import ExternalAgent
+from mlrcbench.agents.named import FORMS, REACT, LlmOptions, idea_name, make_agent, react_name
+from mlrcbench.agents.react import ReactAgent
+from mlrcbench.agents.styles import STYLES
 from mlrcbench.card import Card
 from mlrcbench.errors import ActionError, RunError
+from mlrcbench.llm import Usage
 from mlrcbench.progress import Progress
 from mlrcbench.runs import Result, leaderboard_table, run
-from mlrcbench.runs.plan import EXTERNAL
 from mlrcbench.sandbox import KINDS
 from mlrcbench.table import table
 
@@ -29,7 +34,7 @@ def add_run_options(run: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Those of this command alone; returns the parser."""
     run.add_argument("id", nargs="+", help="a competition's id; several with --out")
     run.add_argument("--tier", default="mini", help="mini or full (default: mini)")
-    agents = f"who plays: {', '.join(NAMES)}, or with --out '{EXTERNAL}COMMAND' (default: reference)"
+    agents = f"who plays: {', '.join(FORMS)} (default: reference)"
     run.add_argument("--agent", nargs="+", default=["reference"], help=agents)
     run.add_argument("--sandbox", choices=KINDS, default="auto", help="(default: auto)")
     run.add_argument("--instance", type=int, default=0, help="seed of the one instance (default 0)")
@@ -41,11 +46,50 @@ def add_run_options(run: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "--trials", type=int, default=1, help="with --out: episodes on each instance (default 1)"
     )
     run.add_argument("--jobs", type=int, default=1, help="with --out: episodes at a time (default 1)")
+    _add_model_options(run.add_argument_group("language models", "for the agent react"))
     return run
+
+
+def _add_model_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--model", help="its name, as the server knows it")
+    group.add_argument("--base-url", help="of an OpenAI-compatible API (default: OpenAI's own)")
+    group.add_argument("--key-variable", help="environment variable of the key (default: OPENAI_API_KEY)")
+    group.add_argument("--style", choices=STYLES, default="tools", help="how it acts (default: tools)")
+    group.add_argument("--idea", type=Path, help="a file with a research idea to try")
+    group.add_argument("--token-budget", type=int, help="tokens that an episode may use")
+    group.add_argument("--money-budget", type=float, help="US dollars that an episode may cost")
+    group.add_argument("--prices", help="a file of prices, before those that are shipped")
+    group.add_argument("--context", type=int, help="tokens of the conversation (default: 60000)")
+    group.add_argument("--max-tokens", type=int, help="of one reply (default: the server's)")
+    group.add_argument("--temperature", type=float, help="of the sampling (default: the server's)")
+    group.add_argument("--timeout", type=float, help="seconds for one reply (default: 120)")
+    group.add_argument("--retries", type=int, help="of a call that fails (default: 6)")
+    group.add_argument("--stream", action="store_true", default=None, help="have replies streamed")
+
+
+def _read_model_options(options: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
+    """The agents' names, with the model's in that of `react`; and what is set of `LlmOptions`.
+
+    Raises:
+        RunError: The idea cannot be read.
+    """
+    names = [field.name for field in dataclasses.fields(LlmOptions)]
+    given = {name: getattr(options, name, None) for name in names}
+    if options.idea is not None:
+        try:
+            given["ideas"] = {idea_name(options.idea): options.idea.read_text("utf-8")}
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"the idea {options.idea} cannot be read: {error}") from None
+    agents = [
+        react_name(options.model, options.style, options.idea) if name == REACT and options.model else name
+        for name in options.agent
+    ]
+    return agents, {name: value for name, value in given.items() if value is not None}
 
 
 def run_command(options: argparse.Namespace) -> int:
     """One episode that is shown as it goes, or with --out all of a grid."""
+    options.agent, options.llm = _read_model_options(options)
     if options.out is not None:
         return _run_grid(options)
     if len(options.id) != 1 or len(options.agent) != 1:
@@ -76,6 +120,7 @@ def _run_grid(options: argparse.Namespace) -> int:
             tier=options.tier,
             sandbox=options.sandbox,
             secret=options.secret,
+            llm=options.llm,
             jobs=options.jobs,
             on_plan=begin,
             on_result=tell,
@@ -86,25 +131,25 @@ def _run_grid(options: argparse.Namespace) -> int:
 
 def _run_episode(options: argparse.Namespace, identifier: str) -> int:
     competition = mlrcbench.get_competition(identifier)
+    agent = make_agent(options.agent[0], competition, LlmOptions.read(options.llm))
     with Progress(f"preparing {identifier}, instance {options.instance}", quiet=options.quiet) as progress:
         competition.instance(options.instance, options.tier, secret=options.secret, on_progress=progress.say)
-    with mlrcbench.make(
+    closing = agent if isinstance(agent, ExternalAgent) else contextlib.nullcontext()
+    made = mlrcbench.make(
         identifier,
         tier=options.tier,
         sandbox=options.sandbox,
         instances=[options.instance],
         secret=options.secret,
         records=options.records,
-    ) as env:
+    )
+    with made as env, closing:
         watch = _Watch(quiet=options.quiet)
-        last = play(
-            env,
-            make_agent(options.agent[0], competition),
-            seed=options.seed,
-            on_action=watch.before,
-            on_step=watch.after,
-        )
-        rows = [*_summary(options, competition.card, last, watch), ["record", str(env.record)]]
+        last = play(env, agent, seed=options.seed, on_action=watch.before, on_step=watch.after)
+        rows = _summary(options, competition.card, last, watch)
+        if isinstance(agent, ReactAgent):
+            rows.append(["model", _bill(agent.spent)])
+        rows.append(["record", str(env.record)])
         print("\n" + table(["", ""], rows))
     return 0
 
@@ -157,6 +202,12 @@ def _summary(options: argparse.Namespace, card: Card, last: Step, watch: _Watch)
         ["steps", str(last.number)],
         ["seconds", f"{time.monotonic() - watch.started:.1f}"],
     ]
+
+
+def _bill(spent: Usage) -> str:
+    """For example "12,345 tokens, 0.0312 US dollars"."""
+    money = "no price is known" if spent.money is None else f"{spent.money:.4f} US dollars"
+    return f"{spent.tokens:,} tokens{' (estimated)' if spent.estimated else ''}, {money}"
 
 
 def _figure(score: dict[str, Any] | None, card: Card) -> str:

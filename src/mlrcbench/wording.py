@@ -23,9 +23,18 @@ def briefing(statement: str, files: Sequence[str], tier: Tier) -> str:
         statement.rstrip(),
         f"## Files\n\n{tree(files)}",
         f"## Limits\n\n{bounds}",
-        f"## Actions\n\nOne JSON object at a time:\n\n{actions.describe()}",
+        _actions_part(),
     )
     return "\n\n".join(parts)
+
+
+def without_actions(briefing: str) -> str:
+    """A briefing for whoever is given the actions as tools, which say the same."""
+    return briefing.replace(f"{_actions_part()}\n", "").rstrip()
+
+
+def _actions_part() -> str:
+    return f"## Actions\n\nOne JSON object at a time:\n\n{actions.describe()}"
 
 
 def verdict(score: Score, card: Card, tier: Tier) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 import mlrcbench
 from mlrcbench.agents import play
-from mlrcbench.agents.scripted import make_agent
+from mlrcbench.agents.named import make_agent
 from mlrcbench.competition import ENTRIES, Competition
 from mlrcbench.files import hash_tree, walk
 from mlrcbench.metrics import better, improvement

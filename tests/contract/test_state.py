@@ -9,7 +9,7 @@ import pytest
 import mlrcbench
 from mlrcbench import Evaluate, Submit
 from mlrcbench.agents import play
-from mlrcbench.agents.scripted import make_agent
+from mlrcbench.agents.named import make_agent
 from mlrcbench.competition import Competition
 
 SECRET = "contract"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from mlrcbench.actions import Action
 from mlrcbench.env import ResearchEnv
@@ -19,6 +20,19 @@ class Agent(Protocol):
         Args:
             observation: As `reset` or `step` returned it; `observation["text"]` has it in words.
             info: Likewise.
+        """
+        ...
+
+
+@runtime_checkable
+class EpisodicAgent(Protocol):
+    """An agent that wants to know when an episode begins."""
+
+    def begin(self, record: Path) -> None:
+        """An episode has begun.
+
+        Args:
+            record: Directory of its record, beside which the agent may leave files of its own.
         """
         ...
 
@@ -49,7 +63,7 @@ def play(
 
     Args:
         env: Where.
-        agent: Who.
+        agent: Who; told of the beginning if it is an `EpisodicAgent`.
         seed: See `ResearchEnv.reset`.
         options: See `ResearchEnv.reset`.
         on_action: Called before each step, with its number from 1 and the action.
@@ -59,6 +73,8 @@ def play(
         The last step; its info holds `"test_score"`.
     """
     observation, info = env.reset(seed=seed, options=options)
+    if isinstance(agent, EpisodicAgent) and env.record is not None:
+        agent.begin(env.record)
     number = 0
     while True:
         number += 1

@@ -7,10 +7,7 @@ from typing import Any
 
 from mlrcbench.actions import Action, Evaluate, Submit, WriteFile
 from mlrcbench.competition import Competition
-from mlrcbench.errors import RegistryError, nearest
 from mlrcbench.spaces import action_space
-
-NAMES = ("baseline", "reference", "random")
 
 
 class ScriptedAgent:
@@ -52,14 +49,3 @@ def overlay_agent(competition: Competition, overlay: str) -> ScriptedAgent:
     """
     files = competition.overlay(overlay)
     return ScriptedAgent([*(WriteFile(path, text) for path, text in sorted(files.items())), Evaluate()])
-
-
-def make_agent(name: str, competition: Competition) -> ScriptedAgent | RandomAgent:
-    """A scripted agent by name, for a competition.
-
-    Raises:
-        RegistryError: There is none of that name.
-    """
-    if name not in NAMES:
-        raise RegistryError(f"there is no agent {name!r}. {nearest(name, NAMES)}")
-    return RandomAgent() if name == "random" else overlay_agent(competition, name)

@@ -132,18 +132,18 @@ class Endpoint:
         if self.temperature is not None:
             request["temperature"] = self.temperature
         if self.max_tokens is not None:
-            # OpenAI's reasoning models know the new name only, most other servers the old one.
-            request["max_completion_tokens" if self.base_url is None else "max_tokens"] = self.max_tokens
+            request["max_completion_tokens" if _is_openai(self.base_url) else "max_tokens"] = self.max_tokens
         if self.stream:
             request |= {"stream": True, "stream_options": {"include_usage": True}}
         return request
 
     def _try(self, request: dict[str, Any]) -> Reply:
         """One try: sent, counted, read, and written down, whatever comes of it."""
-        client, started = self._connect(), time.monotonic()
+        self.connect()
+        started = time.monotonic()
         entry: dict[str, Any] = {"time": round(time.time(), 3), "request": request}
         try:
-            data = self._send(client, request)
+            data = self._send(request)
             usage = read_usage(data, [request["messages"], request.get("tools", [])], self.price)
             with self._lock:
                 self._spent = self._spent + usage
@@ -158,31 +158,31 @@ class Endpoint:
             self._write(entry | {"seconds": round(time.monotonic() - started, 3)})
         return reply
 
-    def _send(self, client: Any, request: dict[str, Any]) -> Any:
+    def _send(self, request: dict[str, Any]) -> Any:
         """The completion's JSON, by way of the library's transport alone."""
         from openai import Stream
 
         try:
             if self.stream:
-                with client.post(
+                with self._client.post(
                     "/chat/completions", cast_to=object, body=request, stream=True, stream_cls=Stream[object]
                 ) as pieces:
                     return assemble(pieces, self.timeout)
-            return client.post("/chat/completions", cast_to=object, body=request)
+            return self._client.post("/chat/completions", cast_to=object, body=request)
         except carriers() as error:
             failure = explain(error, model=self.model, timeout=self.timeout)
             raise _without(failure, self._key()) from None
         except RecursionError:
             raise malformed("its JSON is nested too deeply") from None
 
-    def _connect(self) -> Any:
-        """The library's client, made at the first call.
+    def connect(self) -> None:
+        """Make ready for calls, without making one; the first call does it otherwise.
 
         Raises:
-            EndpointError: "setup": the library or the key is missing.
+            EndpointError: "setup": the package `openai` or the key is missing.
         """
         if self._client is not None:
-            return self._client
+            return
         try:
             import openai
         except ImportError:
@@ -199,7 +199,6 @@ class Endpoint:
         self._client = openai.OpenAI(
             api_key=key or _NO_KEY, base_url=self.base_url, timeout=self.timeout, max_retries=0
         )
-        return self._client
 
     def _key(self) -> str:
         return os.environ.get(self.key_variable, "").strip()
@@ -237,6 +236,11 @@ def _check_url(url: str | None) -> None:
         raise EndpointError(f"base_url {url!r} is no URL, such as http://localhost:8000/v1", "setup")
     if parts is not None and parts.username is not None:
         raise EndpointError("base_url must hold no password: put it into the key's variable", "setup")
+
+
+def _is_openai(url: str | None) -> bool:
+    """Whether it is OpenAI's own API, whose names of arguments have moved on from those of other servers."""
+    return url is None or (urlsplit(url).hostname or "").endswith((".openai.com", ".openai.azure.com"))
 
 
 def _delay(error: EndpointError, attempt: int) -> float | None:

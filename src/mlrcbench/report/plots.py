@@ -39,7 +39,10 @@ def draw_all(report: Report) -> dict[str, str]:
     if any(len(curve) > 1 for curve in report.pass_at.values()):
         figures["Chance of a success within k trials (pass@k)"] = _lines(report.pass_at, "k", "pass@k")
     if len(report.costs) > 1:
-        figures["Time against improvement"] = _costs(report.costs)
+        figures["Time against improvement"] = _costs(report.costs, "seconds", "seconds")
+    priced = {agent: cost for agent, cost in report.costs.items() if "money" in cost}
+    if len(priced) > 1:
+        figures["Money against improvement"] = _costs(priced, "money", "US dollars")
     return figures
 
 
@@ -58,18 +61,18 @@ def _lines(curves: Mapping[str, Sequence[float]], across: str, up: str) -> str:
     return _svg(draw)
 
 
-def _costs(costs: Mapping[str, Mapping[str, float]]) -> str:
+def _costs(costs: Mapping[str, Mapping[str, float]], name: str, unit: str) -> str:
     """Each agent a point; the line joins those that no other beats in both."""
 
     def draw(axes: Axes) -> None:
         for number, (agent, cost) in enumerate(costs.items()):
             style = {**_style(number), "linestyle": "none"}
-            axes.plot([cost["seconds"]], [cost["improvement"]], label=agent[:40], **style)
-        front = pareto_front([(cost["seconds"], cost["improvement"]) for cost in costs.values()])
+            axes.plot([cost[name]], [cost["improvement"]], label=agent[:40], **style)
+        front = pareto_front([(cost[name], cost["improvement"]) for cost in costs.values()])
         axes.step(*zip(*front, strict=True), where="post", color="#888888", linewidth=1, zorder=0)
-        if all(cost["seconds"] > 0 for cost in costs.values()):
+        if all(cost[name] > 0 for cost in costs.values()):
             axes.set_xscale("log")
-        axes.set_xlabel("mean seconds per episode")
+        axes.set_xlabel(f"mean {unit} per episode")
         axes.set_ylabel("mean improvement (1 = human)")
         axes.legend(fontsize=8)
 

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from mlrcbench.agents.named import LlmOptions, check_ready
 from mlrcbench.errors import RunError
 from mlrcbench.registry import list_competitions
 from mlrcbench.runs.plan import EPISODES, Assignment, Plan
@@ -45,6 +46,7 @@ def run(
     sandbox: str = "auto",
     secret: str | None = None,
     budget: Mapping[str, float] | None = None,
+    llm: Mapping[str, Any] | None = None,
     jobs: int = 1,
     on_result: Callable[[Result], None] | None = None,
     on_plan: Callable[[int, int], None] | None = None,
@@ -52,7 +54,7 @@ def run(
     """Play agents on competitions, or go on with a run that was stopped.
 
     Args:
-        agents: Names of scripted agents, or "external:COMMAND".
+        agents: Their names; see `mlrcbench.agents.named`.
         competitions: Their ids; all that are listed by default.
         directory: Of the run; made, or gone on with.
         instances: How many of each competition, from 0.
@@ -61,6 +63,7 @@ def run(
         sandbox: See `open_sandbox`.
         secret: Of the instances; see `Competition.instance`. Only "public" is written down.
         budget: Parts of the card's budget to replace.
+        llm: What language models share; see `LlmOptions`.
         jobs: Episodes at a time.
         on_result: Called with each new result.
         on_plan: Called once, with how many episodes there are and how many have a result already.
@@ -70,6 +73,7 @@ def run(
 
     Raises:
         RunError: The directory holds a run of another kind, or a name is wrong.
+        EndpointError: A language model cannot be called: a key, a package or a price is missing.
         KeyboardInterrupt: Passed on, after every episode was ended; the run can be gone on with.
     """
     chosen = competitions or [card.id for card in list_competitions()]
@@ -82,7 +86,10 @@ def run(
         sandbox,
         "public" if secret == "public" else None,
         dict(budget or {}),
+        dict(llm or {}),
     )
+    for name in agents:
+        check_ready(name, LlmOptions.read(plan.llm))
     if jobs < 1:
         raise RunError(f"at least one episode at a time is played, not {jobs}")
     root = Path(directory).absolute()
@@ -142,6 +149,7 @@ def _start(root: Path, plan: Plan, assignment: Assignment, tries: int, secret: s
         "sandbox": plan.sandbox,
         "secret": secret,
         "budget": dict(plan.budget),
+        "llm": dict(plan.llm),
     }
     with (folder / "log.txt").open("ab") as log:
         process = subprocess.Popen(

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from mlrcbench import __version__
-from mlrcbench.agents.scripted import NAMES
-from mlrcbench.errors import RunError, nearest
+from mlrcbench.agents.named import LlmOptions, check_name, is_model
+from mlrcbench.errors import RegistryError, RunError
 from mlrcbench.registry import get_competition
 
 PLAN = "run.json"
 EPISODES = "episodes"
-EXTERNAL = "external:"
 _VERSION = 1
+_ALIKE = ("tier", "sandbox", "secret", "budget")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Assignment:
     """One episode to play.
 
     Attributes:
-        agent: A scripted agent's name, or "external:" and a command.
+        agent: Its name; see `mlrcbench.agents.named`.
         competition: Its id.
         instance: Seed of the instance.
         trial: Which repetition, from 0; the seed of the reset.
@@ -61,6 +61,7 @@ class Plan:
         sandbox: See `open_sandbox`.
         secret: Of the instances, if it is "public"; texts of one's own are never written down.
         budget: Parts of the card's budget to replace.
+        llm: What language models share; see `LlmOptions`. No key is among it.
     """
 
     agents: tuple[str, ...]
@@ -71,14 +72,17 @@ class Plan:
     sandbox: str = "auto"
     secret: str | None = None
     budget: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    llm: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.competitions:
             get_competition(name).card.tier(self.tier)
-        for agent in self.agents:
-            if agent not in NAMES and not agent.startswith(EXTERNAL):
-                words = nearest(agent, [*NAMES, f"{EXTERNAL}COMMAND"])
-                raise RunError(f"there is no agent {agent!r}. {words}")
+        options = LlmOptions.read(self.llm)
+        try:
+            for agent in self.agents:
+                check_name(agent, options)
+        except RegistryError as error:
+            raise RunError(str(error)) from None
         if not (self.agents and self.competitions and self.instances >= 1 and self.trials >= 1):
             raise RunError("a run needs an agent, a competition, and at least one instance and one trial")
 
@@ -96,20 +100,40 @@ class Plan:
         Raises:
             RunError: The directory holds a run of another kind.
         """
-        path = directory / PLAN
+        path, llm = directory / PLAN, dict(self.llm)
         if path.exists():
-            self._compare(read_plan(directory), path)
+            before = read_plan(directory)
+            self._compare(before, path)
+            llm = {**before.llm, **self.llm}
+            if "ideas" in llm:
+                llm["ideas"] = {**before.llm.get("ideas", {}), **self.llm.get("ideas", {})}
         (directory / EPISODES).mkdir(parents=True, exist_ok=True)
         text = json.dumps(
-            {"version": _VERSION, "mlrcbench": __version__, **dataclasses.asdict(self)}, indent=1
+            {"version": _VERSION, "mlrcbench": __version__, **dataclasses.asdict(self), "llm": llm},
+            indent=1,
         )
         scratch = path.with_suffix(".new")
         scratch.write_text(text + "\n", "utf-8")
         os.replace(scratch, path)
 
+    @property
+    def _has_models(self) -> bool:
+        return any(map(is_model, self.agents))
+
     def _compare(self, other: Plan, path: Path) -> None:
-        for name in ("tier", "sandbox", "secret", "budget"):
-            mine, theirs = getattr(self, name), getattr(other, name)
+        pairs: dict[str, tuple[Any, Any]]
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in _ALIKE}
+        if self._has_models and other.llm:
+            # Further ideas may come with further agents; one of the same name stays as it was.
+            mine, theirs = dict(self.llm), dict(other.llm)
+            ideas = mine.pop("ideas", {}), theirs.pop("ideas", {})
+            pairs["llm"] = (mine, theirs)
+            both = ideas[0].keys() & ideas[1].keys()
+            pairs["ideas"] = (
+                {name: ideas[0][name] for name in both},
+                {name: ideas[1][name] for name in both},
+            )
+        for name, (mine, theirs) in pairs.items():
             if mine != theirs:
                 raise RunError(
                     f"{path} has {name} {theirs!r}, not {mine!r}; episodes of one run must be alike: "

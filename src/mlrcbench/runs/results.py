@@ -33,6 +33,8 @@ class Result:
         steps: How many it took.
         seconds: Wall time, building its instance included.
         record: Path of its record below the folder.
+        usage: What its language model used, if it has one: "prompt" and "completion" tokens, "money"
+            in US dollars (None without a price), and whether tokens are "estimated"; in this try.
     """
 
     assignment: Assignment
@@ -44,6 +46,7 @@ class Result:
     steps: int = 0
     seconds: float = 0.0
     record: str | None = None
+    usage: dict[str, Any] | None = None
 
     @property
     def improvement(self) -> float | None:

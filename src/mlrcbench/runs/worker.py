@@ -7,6 +7,7 @@ asked is gone, and so is this process, with everything that it started.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -17,13 +18,13 @@ from typing import Any
 
 from mlrcbench.agents import play
 from mlrcbench.agents.external import ExternalAgent
-from mlrcbench.agents.scripted import make_agent
+from mlrcbench.agents.named import EXTERNAL, LlmOptions, make_agent
+from mlrcbench.agents.react import ReactAgent
 from mlrcbench.competition import Competition
 from mlrcbench.env import ResearchEnv
 from mlrcbench.errors import AgentError, MlrcbenchError
 from mlrcbench.record import read_record
 from mlrcbench.registry import get_competition
-from mlrcbench.runs.plan import EXTERNAL
 from mlrcbench.runs.results import RESULT
 
 RECORDS = "records"
@@ -48,16 +49,18 @@ def _play(request: dict[str, Any], folder: Path, program: ExternalAgent | None) 
     """The episode's outcome: "played", "agent failed" or "infrastructure failed"."""
     assignment = request["assignment"]
     competition = get_competition(assignment["competition"])
-    env, outcome, reason = None, "played", ""
+    env, agent, outcome, reason = None, None, "played", ""
     try:
         with _open(request, competition, folder) as env, program or contextlib.nullcontext():
-            agent = program or make_agent(assignment["agent"], competition)
+            agent = program or make_agent(assignment["agent"], competition, LlmOptions.read(request["llm"]))
             play(env, agent, seed=assignment["trial"], options={"instance": assignment["instance"]})
     except AgentError as error:
         outcome, reason = "agent failed", str(error)
     except MlrcbenchError as error:
         outcome, reason = "infrastructure failed", str(error)
-    told = {"outcome": outcome, "reason": reason}
+    told: dict[str, Any] = {"outcome": outcome, "reason": reason}
+    if isinstance(agent, ReactAgent):
+        told["usage"] = dataclasses.asdict(agent.spent)
     return {**told, **_read(folder, env.record)} if env is not None and env.record is not None else told
 
 
