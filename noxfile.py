@@ -18,7 +18,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests", "contract", "examples", "docs", "build"]
 # Frameworks that mlrcbench plugs into each have a session and an environment of their own: `nox -t peers`.
 # In CPU seconds on two slow cores, installation + tests: inspect 40 + 21, sdks 32 + about 25, trl 15 (with
-# PyTorch there already) + 24, harbor 48 + 7. All are offline but for the installation; none is in the default list.
+# PyTorch there already) + 24, harbor 48 + 7. All are offline once installed; none is default.
 WITHOUT_TORCH = ("gymnasium", "numpy", "safetensors", "tqdm", "typing-extensions")
 TESTING = ("pytest", "pytest-xdist", "hypothesis")
 
