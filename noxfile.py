@@ -16,6 +16,11 @@ nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests", "contract", "docs", "build"]
+# Frameworks that mlrcbench plugs into each have a session and an environment of their own: `nox -t peers`.
+# In CPU seconds on two slow cores, installation + tests: inspect 40 + 21, sdks 32 + about 25, trl 15 (with
+# PyTorch there already) + 24, harbor 48 + 7. All are offline once installed; none is default.
+WITHOUT_TORCH = ("gymnasium", "numpy", "safetensors", "tqdm", "typing-extensions")
+TESTING = ("pytest", "pytest-xdist", "hypothesis")
 
 
 def install(session: nox.Session, *extras: str) -> None:
@@ -76,6 +81,40 @@ def contract(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Each example and the code in the documentation run; links lead somewhere."""
     check(session, "pytest", "-n", "2", "tests/test_examples.py", "tests/test_docs.py", *session.posargs)
+
+
+def check_peer(session: nox.Session, name: str, *peers: str) -> None:
+    """Test an adapter beside its framework; the template, on which it is tested, needs no torch."""
+    session.install("--no-compile", *WITHOUT_TORCH, *TESTING, *peers)
+    session.install("--no-deps", "-e", ".")
+    session.run(
+        "pytest", *(str(path) for path in sorted(pathlib.Path().glob(f"tests/integrations/test_{name}*.py")))
+    )
+
+
+@nox.session(tags=["peers"])
+def peer_sdks(session: nox.Session) -> None:
+    """Agent SDKs play an episode by their own loops."""
+    peers = ("langchain", "langchain-openai", "smolagents", "openai-agents", "openai", "anthropic")
+    check_peer(session, "sdks", *peers)
+
+
+@nox.session(tags=["peers"])
+def peer_inspect(session: nox.Session) -> None:
+    """Inspect evaluates our tasks, and its conformance suite our sandbox."""
+    check_peer(session, "inspect", "inspect_ai>=0.3.280,<0.4", "openai>=3.4")
+
+
+@nox.session(tags=["peers"])
+def peer_trl(session: nox.Session) -> None:
+    """TRL trains on our environments."""
+    check_peer(session, "trl", TORCH, "trl>=1.16,<2")
+
+
+@nox.session(tags=["peers"], python="3.12")
+def peer_harbor(session: nox.Session) -> None:
+    """Harbor's loader takes our tasks."""
+    check_peer(session, "harbor", "harbor>=0.24,<1")
 
 
 @nox.session

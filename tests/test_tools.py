@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import mlrcbench
 from mlrcbench import actions
 from mlrcbench.errors import RegistryError
+from mlrcbench.integrations.trl import environment
 from mlrcbench.session import Session
 from mlrcbench.tools import Dialect, to_form, tool_specs
 
@@ -71,6 +72,7 @@ def test_an_action_that_is_added_is_a_tool_in_every_dialect(monkeypatch: pytest.
         spec = _inner(tool_specs(dialect)[-1])
         assert spec["name"] == "ponder"
         assert spec[SCHEMAS[dialect]]["properties"]["hours"]["type"] == "number"
+    assert environment("_template").ponder.__annotations__ == {"hours": float, "return": str}  # type: ignore[attr-defined]
     assert '"hours": 2.5' in actions.describe.__wrapped__()
     assert actions.parse(to_form("ponder", '{"hours": 1}')) == ponder(1)
 

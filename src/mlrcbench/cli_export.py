@@ -1,4 +1,4 @@
-"""The command `mlrcbench export`: records in the forms of other tools, one subcommand each."""
+"""The command `mlrcbench export`: records, or a competition, in the forms of other tools."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mlrcbench.exports import Episode, export_chat, export_inspect, read_episodes
+from mlrcbench.integrations.harbor import export_harbor
 
-EXPORT_HELP = "Write records in the forms of other tools."
+EXPORT_HELP = "Write records, or a competition, in the forms of other tools."
+_HARBOR_HELP = "A competition's instance as a task of Harbor; it holds the answers."
 
 
 def add_export_formats(export: argparse.ArgumentParser) -> None:
@@ -23,6 +25,13 @@ def add_export_formats(export: argparse.ArgumentParser) -> None:
 
     add("chat", "Conversations as JSON lines, for training.", "a file", _chat)
     add("inspect", "Logs of Inspect, one per competition and agent.", "a folder", _inspect)
+    harbor = formats.add_parser("harbor", help=_HARBOR_HELP, description=_HARBOR_HELP)
+    harbor.add_argument("id", help="a competition's id")
+    harbor.add_argument("directory", type=Path, help="where the task is written")
+    harbor.add_argument("--instance", type=int, default=0, help="its seed (default 0)")
+    harbor.add_argument("--tier", default="mini", help="mini or full (default: mini)")
+    harbor.add_argument("--secret", help="of the instance (default: this installation's)")
+    harbor.set_defaults(command=_harbor)
 
 
 def export_command(options: argparse.Namespace) -> int:
@@ -38,3 +47,9 @@ def _chat(episodes: Sequence[Episode], out: Path) -> str:
 
 def _inspect(episodes: Sequence[Episode], out: Path) -> str:
     return "\n".join(str(path) for path in export_inspect(episodes, out))
+
+
+def _harbor(options: argparse.Namespace) -> int:
+    chosen = {"instance": options.instance, "tier": options.tier, "secret": options.secret}
+    print(export_harbor(options.id, options.directory, **chosen))
+    return 0
