@@ -35,9 +35,8 @@ SCRIPT = [
 
 def show(step: Step) -> None:
     """Print what the model did, and the first line of what came of it."""
-    print(
-        f"step {step.number}: {step.info['action'] or 'no action'}: {step.observation['text'].splitlines()[0]}"
-    )
+    result = step.observation["text"].splitlines()[0]
+    print(f"step {step.number}: {step.info['action'] or 'no action'}: {result}")
 
 
 with ExitStack() as stack:

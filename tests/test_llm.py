@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from mlrcbench.errors import ENDPOINT_KINDS, EndpointError
@@ -86,6 +87,8 @@ def test_what_is_sent(stream: bool) -> None:
             "9",
         ),
         (fail(400, "the prompt is too long for the context window"), "context overflow", "shorten"),
+        (fail(400, "the input exceeds the maximum number of tokens allowed"), "context overflow", "shorten"),
+        (fail(413, "too large"), "context overflow", "shorten"),
         (fail(401, "wrong key"), "request", "check the key"),
         (fail(404, "no such model"), "request", "check the model's name"),
         (Answer(resets=True), "connection", "does it run"),
@@ -124,10 +127,13 @@ def test_answers_that_are_none(body: bytes) -> None:
 
 
 def test_the_quirks_of_servers_are_read() -> None:
-    """Arguments as an object, no id, text in parts, half a surrogate pair: all can be sent back."""
+    """Arguments as an object, no id or one twice, text in parts, half a surrogate pair."""
     message = {
         "content": [{"type": "text", "text": "a\ud800"}],
-        "tool_calls": [{"function": {"name": "run", "arguments": {"command": "ls"}}}],
+        "tool_calls": [
+            {"id": identifier, "function": {"name": "run", "arguments": {"command": "ls"}}}
+            for identifier in (None, "a", "a")
+        ],
     }
     reply = complete(
         Answer(
@@ -136,7 +142,7 @@ def test_the_quirks_of_servers_are_read() -> None:
     )
     assert reply.text == "a?"
     assert json.loads(reply.tool_calls[0].arguments) == {"command": "ls"}
-    assert reply.tool_calls[0].id
+    assert len({one.id for one in reply.tool_calls} - {""}) == 3
     assert reply.usage.estimated
     json.dumps(reply.message, ensure_ascii=False).encode("utf-8")
 
@@ -281,3 +287,15 @@ def test_a_script_calls_tools() -> None:
     """The short forms of the scripted server."""
     reply = complete(call("run", command="ls"))
     assert json.loads(reply.tool_calls[0].arguments) == {"command": "ls"}
+
+
+@STREAMS
+def test_the_scripted_server_speaks_the_protocol(stream: bool) -> None:
+    """The package's own types, validated strictly, find nothing amiss."""
+    with ScriptedServer([Answer("Hello", (("run", "{}"),))]) as server:
+        client: Any = openai.OpenAI(base_url=server.url, _strict_response_validation=True, max_retries=0)
+        made = client.chat.completions.create(model="m", messages=HELLO, stream=stream)
+        pieces = list(made) if stream else [made]
+        client.close()
+    assert pieces[0].choices[0].finish_reason == (None if stream else "tool_calls")
+    assert pieces[-1].usage.total_tokens > 0

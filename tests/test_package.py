@@ -26,8 +26,8 @@ LAYERS = (
     ("branching", "preparation", "wording", "episode", "env", "session", "vector"),
     ("agents", "verify"),
     ("calibration",),
-    ("testing", "runs", "judge", "report"),
-    ("cli_run", "cli_judge", "cli"),
+    ("testing", "runs", "judge", "report", "exports"),
+    ("cli_run", "cli_judge", "cli_export", "cli"),
 )
 ORDER = {name: position for position, name in enumerate(name for layer in LAYERS for name in layer)}
 

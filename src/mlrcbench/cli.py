@@ -19,6 +19,7 @@ from pathlib import Path
 import mlrcbench
 from mlrcbench.calibration import draw_ladder, measure, paired_difference, read_methods, tables
 from mlrcbench.card import Card
+from mlrcbench.cli_export import EXPORT_HELP, add_export_formats, export_command
 from mlrcbench.cli_judge import JUDGE_HELP, add_judge_options, judge_command, read_judgements
 from mlrcbench.cli_run import RUN_HELP, add_run_options, run_command
 from mlrcbench.errors import MlrcbenchError, RunError
@@ -260,6 +261,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--json", type=Path, help="write all figures as JSON")
     report.add_argument("--title", help="of the page (default: the directories' names)")
     report.add_argument("--quiet", action="store_true", help="no progress lines")
+    add_export_formats(add("export", export_command, EXPORT_HELP))
     add_judge_options(add("judge", judge_command, JUDGE_HELP))
     add("doctor", _doctor, "Say what works on this machine, and what is missing.")
     return parser

@@ -23,13 +23,17 @@ def briefing(statement: str, files: Sequence[str], tier: Tier) -> str:
         statement.rstrip(),
         f"## Files\n\n{tree(files)}",
         f"## Limits\n\n{bounds}",
-        actions_section(),
+        _actions_part(),
     )
     return "\n\n".join(parts)
 
 
-def actions_section() -> str:
-    """The part of the briefing that says how to act; tools say the same to whom they are given."""
+def without_actions(briefing: str) -> str:
+    """A briefing for whoever is given the actions as tools, which say the same."""
+    return briefing.replace(f"{_actions_part()}\n", "").rstrip()
+
+
+def _actions_part() -> str:
     return f"## Actions\n\nOne JSON object at a time:\n\n{actions.describe()}"
 
 

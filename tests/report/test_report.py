@@ -143,6 +143,35 @@ def test_curves_are_relative_to_the_baseline(tmp_path: Path) -> None:
     assert len(draw_all(report)) == 5
 
 
+def test_costs_of_language_models_are_means_of_what_is_known(tmp_path: Path) -> None:
+    """Tokens and money per episode; an agent without a price has no money, one without a model neither."""
+
+    def result(agent: str, trial: int, usage: dict[str, float | None] | None) -> Result:
+        test = {"improvement": 0.5, "outcome": "scored", "value": 1.0}
+        return Result(Assignment(agent, "c", 0, trial), "played", "", tmp_path, test, [test], usage=usage)
+
+    report = summarise(
+        [
+            result("reference", 0, None),
+            result("react:a", 0, {"prompt": 90, "completion": 10, "money": 0.5}),
+            result("react:a", 1, {"prompt": 190, "completion": 10, "money": 1.5}),
+            result("react:b", 0, {"prompt": 9, "completion": 1, "money": 0.1}),
+            result("react:free", 0, {"prompt": 9, "completion": 1, "money": None}),
+        ]
+    )
+    assert {agent: (cost.get("tokens"), cost.get("money")) for agent, cost in report.costs.items()} == {
+        "reference": (None, None),
+        "react:a": (150.0, 1.0),
+        "react:b": (10.0, 0.1),
+        "react:free": (10.0, None),
+    }
+    figures = draw_all(report)
+    assert "react:b" in figures["Money against improvement"]
+    assert "react:free" not in figures["Money against improvement"]
+    assert "react:a,c,0,1" in to_csv(report)
+    assert ",200,1.5" in to_csv(report)
+
+
 def test_the_pareto_front_by_hand() -> None:
     """Dearer and no better is not on it; equals are named once."""
     assert pareto_front([(1, 0.1), (2, 0.3), (3, 0.2), (2, 0.2), (4, 0.3)]) == [(1, 0.1), (2, 0.3)]

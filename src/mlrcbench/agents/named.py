@@ -95,6 +95,11 @@ def idea_name(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem) or "idea"
 
 
+def is_model(name: str) -> bool:
+    """Whether a name is that of a language model's agent."""
+    return _MODEL.fullmatch(name) is not None
+
+
 def check_name(name: str, options: LlmOptions) -> None:
     """Whether a name is one.
 
@@ -103,7 +108,7 @@ def check_name(name: str, options: LlmOptions) -> None:
     """
     if name in SCRIPTED or name.startswith(EXTERNAL):
         return
-    if _MODEL.fullmatch(name) is None:
+    if not is_model(name):
         if name.partition(":")[0] == REACT:
             raise RegistryError(f"the agent {name!r} names no model: write {REACT}:MODEL, or give --model")
         raise RegistryError(f"there is no agent {name!r}. {nearest(name, FORMS)}")
@@ -139,7 +144,7 @@ def check_ready(name: str, options: LlmOptions) -> None:
     Raises:
         EndpointError: A language model's key, price or package is missing.
     """
-    if _MODEL.fullmatch(name):
+    if is_model(name):
         options.endpoint(_read_model(name, options)[2]).connect()
 
 

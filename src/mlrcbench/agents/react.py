@@ -22,7 +22,7 @@ from mlrcbench.llm import ChatModel, Endpoint, Reply, Usage
 from mlrcbench.llm.reply import to_message
 from mlrcbench.observation import cut
 from mlrcbench.tools import tool_specs
-from mlrcbench.wording import actions_section
+from mlrcbench.wording import without_actions
 
 CALLS = "calls.jsonl"
 
@@ -89,7 +89,7 @@ class ReactAgent:
 
     def _start(self, briefing: str) -> History:
         if self.style == "tools":
-            briefing = briefing.replace(actions_section(), "").replace("\n\n\n", "\n\n")
+            briefing = without_actions(briefing)
         return History(SYSTEMS[self.style], with_idea(briefing, self.idea), self.context, self._tools)
 
     def _decide(self, history: History) -> list[Wish]:

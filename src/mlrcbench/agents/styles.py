@@ -29,6 +29,9 @@ _BLOCK = re.compile(r"^[ \t]*```[ \t]*(\w*)[ \t]*\n(.*?)^[ \t]*```", re.DOTALL |
 _NAME = re.compile(r"^[ \t#*_-]{0,9}Action[ \t*_]{0,9}:[ \t*_`\"']{0,9}([A-Za-z_ ]{1,64})", re.MULTILINE)
 _INPUT = re.compile(r"^[ \t#*_-]{0,9}Action Input[ \t*_]{0,9}:[ \t*_]{0,9}", re.MULTILINE)
 _MAX_TRIES = 20
+_THOUGHT_ENDS = (
+    "</think>"  # what some servers leave of a reasoning model's thoughts, drafts of actions included
+)
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 _NAME_CHARS = 64
 
@@ -52,15 +55,16 @@ def read_wishes(style: Style, reply: Reply) -> tuple[list[Wish], dict[str, Any]]
     Returns:
         The wishes, none if there is no action in the reply; the assistant's message.
     """
+    text = reply.text.rpartition(_THOUGHT_ENDS)[2].lstrip()
     if style == "tools":
         calls = [_sendable(call) for call in reply.tool_calls]
         wishes = [Wish(to_form(call.name, call.arguments), call.id) for call in reply.tool_calls]
-        return wishes, to_message(reply.text, calls)
-    found = _read_text(reply.text) if style == "text" else _read_fields(reply.text)
+        return wishes, to_message(text, calls)
+    found = _read_text(text) if style == "text" else _read_fields(text)
     if found is None:
-        return [], to_message(reply.text, ())
+        return [], to_message(text, ())
     form, end = found
-    return [Wish(form)], to_message(reply.text[:end].rstrip(), ())
+    return [Wish(form)], to_message(text[:end].rstrip(), ())
 
 
 def _read_text(text: str) -> tuple[Mapping[str, Any] | str, int] | None:

@@ -14,10 +14,12 @@ from mlrcbench.errors import EndpointError
 # Failures of the moment. The others would be the same the next time.
 PASSING = ("timeout", "connection", "rate limit", "server", "malformed")
 _OVERFLOW = re.compile(
-    r"context.{0,20}(length|window|size)|maximum context|prompt is too long|too many (input )?tokens", re.I
+    r"context.{0,20}(length|window|size)|maximum context|maximum number of tokens|prompt is too long"
+    r"|too many (input )?tokens",
+    re.I,
 )
 _POLICY = re.compile(r"content.{0,3}(policy|filter|management)", re.I)
-_MANY_REQUESTS, _SERVER = 429, 500
+_TOO_LARGE, _MANY_REQUESTS, _SERVER = 413, 429, 500
 _ADVICE = {
     401: "check the key in the environment variable",
     403: "the key may not use this model",
@@ -82,7 +84,7 @@ def _by_status(error: Any, model: str) -> EndpointError:
         return WaitError(f"{said}; {advice}", "rate limit", _retry_after(error.response.headers))
     if status >= _SERVER or status in (408, 409):
         return WaitError(f"{said}; try again later", "server", _retry_after(error.response.headers))
-    if code == "context_length_exceeded" or _OVERFLOW.search(said):
+    if status == _TOO_LARGE or code == "context_length_exceeded" or _OVERFLOW.search(said):
         return _overflow(model, str(error.message))
     if _POLICY.search(code):
         return EndpointError(f"{said}; word the conversation differently", "refusal")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,10 +177,15 @@ def _calls(found: Any) -> tuple[ToolCall, ...]:
         return ()
     if not isinstance(found, list):
         raise malformed(f"its tool calls are {_shown(found)}")
-    return tuple(_call(one) for one in found)
+    calls: dict[str, ToolCall] = {}
+    for one in found:
+        call = _call(one, calls)
+        calls[call.id] = call
+    return tuple(calls.values())
 
 
-def _call(one: Any) -> ToolCall:
+def _call(one: Any, taken: Container[str]) -> ToolCall:
+    """One call, with an id that no other call of the reply has."""
     function = one.get("function") if isinstance(one, Mapping) else None
     name = function.get("name") if isinstance(function, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(name, str):
@@ -188,7 +193,7 @@ def _call(one: Any) -> ToolCall:
     arguments, identifier = function.get("arguments"), one.get("id")
     if not isinstance(arguments, str):  # some servers send the object itself
         arguments = json.dumps(arguments or {})
-    if not (isinstance(identifier, str) and identifier):
+    if not (isinstance(identifier, str) and identifier) or _clean(identifier) in taken:
         identifier = f"call_{secrets.token_hex(6)}"
     return ToolCall(_clean(identifier), _clean(name), _clean(arguments))
 

@@ -73,6 +73,8 @@
 
   const column = (title, value, show = (entry) => number(value(entry)), extra = {}) => ({ title, value, show, ...extra });
   const named = (key, title = key) => column(title, (entry) => entry[key], (entry) => entry[key]);
+  const models = (tokens, money, rows) => rows.some((entry) => entry.tokens !== null)
+    ? [column(tokens, (entry) => entry.tokens), column(money, (entry) => entry.money)] : [];
   const means = data.competitions.map((name) =>
     column(name, (entry) => entry.means[name], (entry) => percent(entry.means[name])));
   plain("leaderboard", [
@@ -83,6 +85,7 @@
       (entry) => `${percent(entry.robust[0])} (${percent(entry.robust[1])} to ${percent(entry.robust[2])})`),
     column("success", (entry) => entry.success, (entry) => `${(100 * entry.success).toFixed(0)} %`),
     column("seconds per episode", (entry) => entry.seconds),
+    ...models("tokens per episode", "US dollars per episode", data.rows),
     column("failures", (entry) => failures(entry.failures), (entry) => failures(entry.failures)),
   ], [...data.rows]);
 
@@ -134,6 +137,7 @@
     column("evaluations", (entry) => entry.evaluations),
     column("steps", (entry) => entry.steps),
     column("seconds", (entry) => entry.seconds),
+    ...models("tokens", "US dollars", data.episodes),
   ];
   const all = [...data.episodes];
   const filter = document.getElementById("filter");

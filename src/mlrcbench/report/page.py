@@ -75,7 +75,7 @@ def _data(report: Report, on_episode: Callable[[], None] | None) -> dict[str, An
                 "robust": [row.robust.value, row.robust.lower, row.robust.upper],
                 "success": row.success,
                 "failures": row.failures,
-                "seconds": report.costs[row.agent]["seconds"],
+                **{name: report.costs[row.agent].get(name) for name in ("seconds", "tokens", "money")},
             }
             for row in report.rows
         ],

@@ -26,8 +26,8 @@ class Report:
         best: Agent -> competition -> best improvement over all its episodes, as the paper reports.
         pass_at: Agent -> chance of a success within 1, 2, ... trials, averaged over competitions.
         curves: Agent -> quantity -> mean at each evaluation on dev; see `CURVES`.
-        costs: Agent -> {"seconds": mean wall seconds per episode, "improvement": its mean}; with "money",
-            mean US dollars, if that is known for all of its episodes.
+        costs: Agent -> {"seconds": mean wall seconds per episode, "improvement": its mean}, and with a
+            language model "tokens" and, if its price is known, "money": means per episode, US dollars.
         episodes: One dict of JSON types per episode, short; see `_episode`.
         results: What all this is computed from.
         judgements: Summaries of judge studies; see `mlrcbench.judge`.
@@ -127,12 +127,19 @@ def _baseline_costs(one: Result, every: Sequence[Result]) -> dict[str, float]:
 
 
 def _cost(row: Row, results: Sequence[Result]) -> dict[str, float]:
-    seconds = sum(one.seconds for one in results) / len(results)
-    cost = {"seconds": seconds, "improvement": row.mean}
-    money = [one.usage["money"] for one in results if one.usage is not None]
-    if len(money) == len(results) and None not in money:
-        cost["money"] = sum(money) / len(money)
+    cost = {"seconds": math.fsum(one.seconds for one in results) / len(results), "improvement": row.mean}
+    for name in ("tokens", "money"):
+        spent = [figure for one in results if (figure := _spent(one)[name]) is not None]
+        if spent and len(spent) == len(results):
+            cost[name] = math.fsum(spent) / len(spent)
     return cost
+
+
+def _spent(one: Result) -> dict[str, float | None]:
+    """Tokens and US dollars of an episode; None without a language model, or without a price."""
+    used = one.usage or {}
+    tokens = used["prompt"] + used["completion"] if used else None
+    return {"tokens": tokens, "money": used.get("money")}
 
 
 def _episode(one: Result) -> dict[str, Any]:
@@ -150,4 +157,5 @@ def _episode(one: Result) -> dict[str, Any]:
         "evaluations": len(one.dev),
         "steps": one.steps,
         "seconds": one.seconds,
+        **_spent(one),
     }

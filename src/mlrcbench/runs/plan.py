@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from mlrcbench import __version__
-from mlrcbench.agents.named import LlmOptions, check_name
+from mlrcbench.agents.named import LlmOptions, check_name, is_model
 from mlrcbench.errors import RegistryError, RunError
 from mlrcbench.registry import get_competition
 
 PLAN = "run.json"
 EPISODES = "episodes"
 _VERSION = 1
+_ALIKE = ("tier", "sandbox", "secret", "budget")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +100,40 @@ class Plan:
         Raises:
             RunError: The directory holds a run of another kind.
         """
-        path = directory / PLAN
+        path, llm = directory / PLAN, dict(self.llm)
         if path.exists():
-            self._compare(read_plan(directory), path)
+            before = read_plan(directory)
+            self._compare(before, path)
+            llm = {**before.llm, **self.llm}
+            if "ideas" in llm:
+                llm["ideas"] = {**before.llm.get("ideas", {}), **self.llm.get("ideas", {})}
         (directory / EPISODES).mkdir(parents=True, exist_ok=True)
         text = json.dumps(
-            {"version": _VERSION, "mlrcbench": __version__, **dataclasses.asdict(self)}, indent=1
+            {"version": _VERSION, "mlrcbench": __version__, **dataclasses.asdict(self), "llm": llm},
+            indent=1,
         )
         scratch = path.with_suffix(".new")
         scratch.write_text(text + "\n", "utf-8")
         os.replace(scratch, path)
 
+    @property
+    def _has_models(self) -> bool:
+        return any(map(is_model, self.agents))
+
     def _compare(self, other: Plan, path: Path) -> None:
-        for name in ("tier", "sandbox", "secret", "budget", "llm"):
-            mine, theirs = getattr(self, name), getattr(other, name)
+        pairs: dict[str, tuple[Any, Any]]
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in _ALIKE}
+        if self._has_models and other.llm:
+            # Further ideas may come with further agents; one of the same name stays as it was.
+            mine, theirs = dict(self.llm), dict(other.llm)
+            ideas = mine.pop("ideas", {}), theirs.pop("ideas", {})
+            pairs["llm"] = (mine, theirs)
+            both = ideas[0].keys() & ideas[1].keys()
+            pairs["ideas"] = (
+                {name: ideas[0][name] for name in both},
+                {name: ideas[1][name] for name in both},
+            )
+        for name, (mine, theirs) in pairs.items():
             if mine != theirs:
                 raise RunError(
                     f"{path} has {name} {theirs!r}, not {mine!r}; episodes of one run must be alike: "

@@ -34,7 +34,7 @@ class Result:
         seconds: Wall time, building its instance included.
         record: Path of its record below the folder.
         usage: What its language model used, if it has one: "prompt" and "completion" tokens, "money"
-            in US dollars (None without a price), and whether tokens are "estimated".
+            in US dollars (None without a price), and whether tokens are "estimated"; in this try.
     """
 
     assignment: Assignment

@@ -240,13 +240,13 @@ def _usage(answer: Answer, request: dict[str, Any]) -> dict[str, int] | None:
 
 def _completion(answer: Answer, request: dict[str, Any]) -> dict[str, Any]:
     choice = {"index": 0, "message": _message(answer), "finish_reason": _finish(answer)}
-    found = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": request.get("model")}
+    found = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": request["model"]}
     return {**found, "choices": [choice], "usage": _usage(answer, request)}
 
 
 def _pieces(answer: Answer, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The completion, in pieces of a few characters each."""
-    frame = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 0}
+    frame = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 0, "model": request["model"]}
 
     def piece(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
         return {**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
