@@ -118,6 +118,13 @@ def peer_harbor(session: nox.Session) -> None:
 
 
 @nox.session
+def ray(session: nox.Session) -> None:
+    """Runs on a Ray cluster of this machine, a node of which dies; not among the default sessions."""
+    session.install("--no-compile", TORCH, "-e", ".[ray]", "pytest", "pytest-xdist", "hypothesis")
+    session.run("pytest", "tests/runs/test_cluster.py", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """The wheel holds what it should and works."""
     session.install("build")

@@ -211,7 +211,7 @@ def padded_mean(curves: Sequence[Sequence[float]]) -> list[float]:
     return [float(np.mean([curve[min(i, len(curve) - 1)] for curve in told])) for i in range(longest)]
 
 
-def ranks(numbers: Sequence[float] | Array) -> Array:
+def _ranks(numbers: Sequence[float] | Array) -> Array:
     """Ranks from 0; equal numbers share the mean of theirs: `(len(numbers),)`."""
     _, place, count = np.unique(np.asarray(numbers, dtype=float), return_inverse=True, return_counts=True)
     shared: Array = (np.cumsum(count) - (count + 1) / 2)[place]
@@ -225,4 +225,4 @@ def spearman(left: Sequence[float] | Array, right: Sequence[float] | Array) -> f
         left: Numbers, at least two, not all equal.
         right: Likewise, as many.
     """
-    return float(np.corrcoef(ranks(left), ranks(right))[0, 1])
+    return float(np.corrcoef(_ranks(left), _ranks(right))[0, 1])

@@ -86,10 +86,10 @@ def judge_command(options: argparse.Namespace) -> int:
 def correlation_table(summary: dict[str, Any]) -> str:
     """For a terminal."""
     rows = [
-        [one["judge"], one["variant"], one["dimension"], one["kind"], _figure(one), str(one["episodes"])]
+        [one["judge"], one["variant"], one["dimension"], one["kind"], _figure(one), str(one["codes"])]
         for one in summary["correlations"]
     ]
-    return table(["judge", "", "dimension", "", "correlation with improvement (95 %)", "episodes"], rows)
+    return table(["judge", "", "dimension", "", "correlation with improvement (95 %)", "codes"], rows)
 
 
 def read_judgements(directories: list[Path]) -> list[dict[str, Any]]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlrcbench.aggregates import spearman
 from mlrcbench.judge.statistics import (
     Pairs,
+    _correlations,
     bootstrap_correlation,
     ordinal_alpha,
-    pooled_spearman,
-    stratified_spearman,
+    rank_correlation,
 )
 
 # Ratings that follow improvement within each competition; the easier one is rated lower.
@@ -30,23 +32,23 @@ PUBLISHED = (
 
 def test_competitions_are_not_compared_with_each_other() -> None:
     """Pooling turns the sign: rank differences of 2 everywhere give 1 - 6 * 16 / 60."""
-    assert pooled_spearman(SIMPSON) == pytest.approx(-0.6)
-    assert stratified_spearman(SIMPSON) == pytest.approx(1.0)
+    assert rank_correlation(SIMPSON, within=False) == pytest.approx(-0.6)
+    assert rank_correlation(SIMPSON, within=True) == pytest.approx(1.0)
 
 
 def test_the_stratified_correlation_by_hand() -> None:
     """One competition of 2 in order, one of 3 with a swap: (1/8 + 1/9) / (1/8 + 2/9)."""
     pairs = {"a": [(1.0, 1.0), (2.0, 2.0)], "b": [(1.0, 5.0), (2.0, 4.0), (3.0, 6.0)]}
-    assert stratified_spearman(pairs) == pytest.approx((1 / 8 + 1 / 9) / (1 / 8 + 2 / 9))
+    assert rank_correlation(pairs, within=True) == pytest.approx((1 / 8 + 1 / 9) / (1 / 8 + 2 / 9))
     alone = {"b": pairs["b"]}
-    assert stratified_spearman(alone) == pytest.approx(0.5)
-    assert pooled_spearman(alone) == pytest.approx(0.5)
+    assert rank_correlation(alone, within=True) == pytest.approx(0.5)
+    assert rank_correlation(alone, within=False) == pytest.approx(0.5)
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.floats(-5, 5)), max_size=8))
 def test_one_competition_alone_is_spearmans(pairs: list[tuple[float, float]]) -> None:
     """Both say the same, or both that there is nothing to say."""
-    left, right = pooled_spearman({"a": pairs}), stratified_spearman({"a": pairs})
+    left, right = rank_correlation({"a": pairs}, within=False), rank_correlation({"a": pairs}, within=True)
     assert (left is None) == (right is None)
     assert left is None or right is None or math.isclose(left, right, abs_tol=1e-9)
 
@@ -54,14 +56,27 @@ def test_one_competition_alone_is_spearmans(pairs: list[tuple[float, float]]) ->
 def test_intervals_hold_the_value_and_know_when_there_is_none() -> None:
     """The same seed gives the same interval; equal ratings and too few episodes give none."""
     pairs: Pairs = {"a": [(float(i % 5), i + (7 * i) % 4) for i in range(20)], "b": [(1.0, 1.0), (2.0, 3.0)]}
-    found = bootstrap_correlation(pairs, stratified_spearman, resamples=200)
+    found = bootstrap_correlation(pairs, within=True, resamples=200)
     assert found is not None
     assert -1 <= found.lower < found.value < found.upper <= 1
-    assert found == bootstrap_correlation(pairs, stratified_spearman, resamples=200)
+    assert found == bootstrap_correlation(pairs, within=True, resamples=200)
     nothings: list[Pairs] = [{}, {"a": []}, {"a": [(1.0, 2.0)]}, {"a": [(3.0, 1.0), (3.0, 2.0)]}]
     for nothing in nothings:
-        assert bootstrap_correlation(nothing, stratified_spearman) is None
-        assert bootstrap_correlation(nothing, pooled_spearman) is None
+        assert bootstrap_correlation(nothing, within=True) is None
+        assert bootstrap_correlation(nothing, within=False) is None
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(-3, 3)), min_size=2, max_size=6), st.integers(0, 99))
+def test_counting_draws_is_drawing(pairs: list[tuple[int, int]], seed: int) -> None:
+    """The correlation of counted units is that of the units as often as they were counted."""
+    count = np.random.default_rng(seed).multinomial(len(pairs), [1 / len(pairs)] * len(pairs))
+    drawn = [pair for pair, times in zip(pairs, count, strict=True) for _ in range(times)]
+    (found,) = _correlations([np.array(pairs, float)], [count[None].astype(float)], within=True)
+    left, right = zip(*drawn, strict=True)
+    if len(set(left)) > 1 and len(set(right)) > 1:
+        assert found == pytest.approx(spearman(left, right))
+    else:
+        assert np.isnan(found)
 
 
 def test_alpha_is_the_published_one() -> None:

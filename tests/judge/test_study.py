@@ -131,7 +131,7 @@ def test_figures_follow_from_the_ratings(tmp_path: Path) -> None:
     ]
     expected = spearman([sum(values) / 2 for values in means.values()], [0.0, 0.1, 0.2, 0.3])
     assert found["value"] is None or found["value"] == pytest.approx(expected)
-    assert found["episodes"] == 4
+    assert found["codes"] == 4
 
 
 def test_the_command_judges_a_run_and_the_report_shows_it(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mlrcbench.judge import Rating, summarise_ratings
+from mlrcbench.judge.prompts import DIMENSIONS
+from mlrcbench.judge.study import VARIANTS
 from mlrcbench.runs import Result, read_results, run
 
 HOSTILE = (
@@ -35,6 +39,22 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
     agents = ["baseline", "reference", f"external:{sys.executable} {program}"]
     run(agents, ["_template"], directory=folder / "run", trials=2, jobs=2)
     return read_results(folder / "run")
+
+
+@pytest.fixture(scope="package")
+def judgement(results: list[Result]) -> dict[str, Any]:
+    """A judge study of these episodes, by two judges whose ratings differ."""
+    ratings = [
+        Rating(
+            one.assignment.name, one.assignment.agent, "_template", one.improvement or 0.0,
+            one.assignment.name, variant, judge, 0, list(DIMENSIONS),
+            dict.fromkeys(DIMENSIONS, 1 + (number + shift) % 5),
+        )
+        for number, one in enumerate(results)
+        for shift, judge in enumerate(["<b>first</b>", "second|"])
+        for variant in VARIANTS
+    ]  # fmt: skip
+    return {"explainer": "e", **summarise_ratings(ratings)}
 
 
 @pytest.fixture(scope="package")

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,6 +126,24 @@ def test_it_can_be_read_on_a_phone(browser: object, page: Path) -> None:
     report = Page(browser, page)
     assert report.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     browser.set_window_size(1200, 900)  # type: ignore[attr-defined]
+
+
+def test_a_judge_study_is_shown_where_there_is_one(
+    browser: object, page: Path, results: list[Result], judgement: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its tables can be sorted; without a study there is no section."""
+    path = tmp_path / "judged.html"
+    write_html(summarise(results, "judged", [judgement]), path)
+    report = Page(browser, path)
+    assert report.run("return document.getElementById('judging').offsetHeight > 0")
+    judges = report.column("correlations", 1)
+    assert (len(judges), set(judges)) == (60, {"<b>first</b>", "second|", "all"})
+    report.click("#correlations th:nth-child(3) button")
+    dimensions = report.column("correlations", 3)
+    assert dimensions == sorted(dimensions)
+    assert len(report.column("agreement", 1)) == 10
+    assert report.complaints() == []
+    assert Page(browser, page).run("return document.getElementById('judging').offsetHeight") == 0
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ import pytest
 import mlrcbench
 from mlrcbench.cli import main
 from mlrcbench.errors import RunError
+from mlrcbench.judge import read_judgement
 from mlrcbench.report import summarise, to_csv, to_json, to_markdown
 from mlrcbench.report.episode import describe_episode
 from mlrcbench.report.plots import draw_all, pareto_front
@@ -166,10 +167,44 @@ def test_costs_of_language_models_are_means_of_what_is_known(tmp_path: Path) -> 
         "react:free": (10.0, None),
     }
     figures = draw_all(report)
-    assert "react:b" in figures["Cost against improvement"]
-    assert "react:free" not in figures["Cost against improvement"]
+    assert "react:b" in figures["Money against improvement"]
+    assert "react:free" not in figures["Money against improvement"]
     assert "react:a,c,0,1" in to_csv(report)
     assert ",200,1.5" in to_csv(report)
+
+
+def test_failures_are_drawn_by_kind(results: list[Result]) -> None:
+    """If there are any: each kind is named, as the episodes name it."""
+    assert "Outcomes by kind" not in draw_all(summarise(results))
+    late = dataclasses.replace(results[0], test={"improvement": None, "outcome": "timeout", "value": None})
+    lost = dataclasses.replace(results[1], outcome="agent failed", test=None)
+    drawn = draw_all(summarise([late, lost, *results[2:]]))["Outcomes by kind"]
+    assert all(f">{word}<" in drawn for word in ("scored", "timeout", "agent failed"))
+
+
+def test_judge_correlations_are_those_of_the_study(
+    results: list[Result], judgement: dict[str, Any], tmp_path: Path
+) -> None:
+    """As they stand in its summary, in every form; a judge's name is no markup in any of them."""
+    report = summarise(results, "judged", [judgement])
+    figures = draw_all(report)
+    assert [title for title in figures if "Judge" in title] == [
+        "Judge correlations, with code, within competitions",
+        "Judge correlations, without code, within competitions",
+    ]
+    assert all("<b>" not in svg for svg in figures.values())
+    assert json.loads(to_json(report))["judgements"] == [json.loads(json.dumps(judgement))]
+    lines = [line for line in to_markdown(report).splitlines() if "| innovativeness |" in line]
+    rows = [row for row in judgement["correlations"] if row["dimension"] == "innovativeness"]
+    assert len(lines) == len(rows) == 3 * 2 * 2
+    for line, row in zip(lines, rows, strict=True):
+        assert f"{row['value']:+.2f} ({row['lower']:+.2f} to" in line
+        assert "<b>" not in line
+    (tmp_path / "judge").mkdir()
+    (tmp_path / "judge" / "summary.json").write_text('{"version": 1}')
+    with pytest.raises(RunError, match="judge again"):
+        read_judgement(tmp_path)
+    assert read_judgement(tmp_path / "judge" / "none") is None
 
 
 def test_the_pareto_front_by_hand() -> None:

@@ -90,13 +90,17 @@ def test_a_node_that_dies_costs_the_episodes_on_it(cluster: Any, tmp_path: Path)
 
 
 def _kill_a_node(cluster: Any, signs: Path) -> None:
-    """When both nodes play; the others go on when the one that was on it is dead."""
-    _until(lambda: len(list(signs.glob("*.started"))) == 2)
-    pids = [int(path.stem) for path in signs.glob("*.started")]
-    cluster.remove_node(cluster.nodes[0], allow_graceful=False)
-    with contextlib.suppress(AssertionError):  # the run must end, and the test say why
+    """When both nodes play; the others go on when the one that was on it is dead.
+
+    Whatever happens, they go on, so that the run ends and the test says what was wrong.
+    """
+    try:
+        _until(lambda: len(list(signs.glob("*.started"))) == 2, 300.0)
+        pids = [int(path.stem) for path in signs.glob("*.started")]
+        cluster.remove_node(cluster.nodes[0], allow_graceful=False)
         _until(lambda: not all(_alive(pid) for pid in pids), 30.0)
-    (signs / "go").touch()
+    finally:
+        (signs / "go").touch()
 
 
 @needs_ray

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrcbench.files import write_all
-from mlrcbench.llm import Endpoint, Usage
+from mlrcbench.llm import Endpoint, Reply, Usage
 
 
 class Calls:
@@ -26,6 +26,7 @@ class Calls:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
+        self._turns: dict[str, threading.Lock] = {}
         self._file = path.open("a+b", buffering=0)
         self._file.seek(0)
         text = self._file.read()
@@ -52,18 +53,21 @@ class Calls:
         """
         asked = json.dumps([model.model, list(messages), number], sort_keys=True)
         digest = hashlib.sha256(asked.encode()).hexdigest()
-        entry = self._known.get(digest)
-        if entry is None:
-            reply = model.complete(messages)
-            entry = {"digest": digest, "model": model.model, "text": reply.text}
-            entry["usage"] = dataclasses.asdict(reply.usage)
-            line = json.dumps(entry).encode("ascii") + b"\n"
-            with self._lock:
-                write_all(self._file.fileno(), line)
-                self._known[digest] = entry
-                self.spent_now = self.spent_now + reply.usage
-        text: str = entry["text"]
+        with self._lock:
+            turn = self._turns.setdefault(digest, threading.Lock())
+        with turn:  # so that two threads do not pay for the same question
+            if digest not in self._known:
+                self._keep(digest, model.model, model.complete(messages))
+        text: str = self._known[digest]["text"]
         return text
+
+    def _keep(self, digest: str, model: str, reply: Reply) -> None:
+        usage = dataclasses.asdict(reply.usage)
+        entry = {"digest": digest, "model": model, "text": reply.text, "usage": usage}
+        with self._lock:
+            write_all(self._file.fileno(), json.dumps(entry).encode("ascii") + b"\n")
+            self._known[digest] = entry
+            self.spent_now = self.spent_now + reply.usage
 
     def close(self) -> None:
         """Close the file."""

@@ -1,82 +1,103 @@
 """How ratings go with improvement, and how far judges agree.
 
-The unit is the episode: the samples of its ratings are averaged first, and a bootstrap draws whole
-episodes, within competitions. The paper pools all competitions, whose scales differ, so that a
-judge who likes the easier ones seems to see quality. The stratified correlation compares within
-competitions only.
+The unit is a code: the samples of its ratings are averaged first, and so are the improvements of
+episodes that ended with the same code, and a bootstrap draws whole units, within competitions. The
+paper pools all competitions, whose scales differ, so that a judge who likes the easier ones seems
+to see quality. The stratified correlation compares within competitions only.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from mlrcbench.aggregates import Interval, ranks, spearman
+from mlrcbench.aggregates import Interval
 
 Array = npt.NDArray[np.float64]
-# Competition -> (rating, improvement) of each episode.
+# Competition -> (rating, improvement) of each unit.
 Pairs = Mapping[str, Sequence[tuple[float, float]]]
 
 
-def pooled_spearman(pairs: Pairs) -> float | None:
-    """Spearman's correlation over all episodes together, as MLRC-Bench computes it; None if undefined."""
-    both = np.array([pair for found in pairs.values() for pair in found], dtype=float).reshape(-1, 2)
-    if len(both) < 2 or not both.std(axis=0).all():
-        return None
-    return spearman(both[:, 0], both[:, 1])
+def rank_correlation(pairs: Pairs, *, within: bool) -> float | None:
+    """Spearman's correlation of rating and improvement; None if it is undefined.
 
+    Pooled, it is that of all units together, as MLRC-Bench computes it. Within competitions, ranks
+    are taken in each and then pooled: with `a` and `b` the ranks of ratings and improvements
+    among the `n` units of a competition, each less its mean and divided by `n`, it is
+    `sum(a b) / sqrt(sum(a^2) sum(b^2))` over all units. For one competition both are the same; what
+    differs between competitions has no part in the latter.
 
-def stratified_spearman(pairs: Pairs) -> float | None:
-    """Spearman's correlation within competitions: ranks within each, then pooled; None if undefined.
-
-    With `a` and `b` the ranks of ratings and improvements among the `n` episodes of a competition,
-    each less its mean and divided by `n`, it is `sum(a b) / sqrt(sum(a^2) sum(b^2))` over all
-    episodes. For one competition it is Spearman's correlation; what differs between competitions
-    has no part in it.
+    Args:
+        pairs: See `Pairs`.
+        within: Whether to compare within competitions only.
     """
-    columns = []
-    for found in pairs.values():
-        both = np.array(found, dtype=float).reshape(-1, 2)
-        ranked = np.stack([ranks(both[:, 0]), ranks(both[:, 1])], axis=1)
-        columns.append((ranked - (len(both) - 1) / 2) / max(1, len(both)))
-    if not columns:
-        return None
-    left, right = np.concatenate(columns).T
-    size = float(np.sqrt((left**2).sum() * (right**2).sum()))
-    return float(left @ right) / size if size > 0 else None
+    values = _arrays(pairs)
+    value = float(_correlations(values, [np.ones((1, len(one))) for one in values], within=within)[0])
+    return None if np.isnan(value) else value
 
 
 def bootstrap_correlation(
-    pairs: Pairs,
-    statistic: Callable[[Pairs], float | None],
-    *,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
+    pairs: Pairs, *, within: bool, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval | None:
-    """A percentile interval: episodes are drawn anew within each competition.
+    """A percentile interval for `rank_correlation`: units are drawn anew within each competition.
 
     Source: as `mlrcbench.aggregates.bootstrap`. Draws without a correlation, since all ratings in
     them are equal, are left out; None if the value itself is undefined, or most draws are.
     """
-    value = statistic(pairs)
-    random = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(resamples if value is not None else 0):
-        draw = {
-            name: [found[place] for place in random.integers(len(found), size=len(found))]
-            for name, found in pairs.items()
-            if found
-        }
-        drawn.append(statistic(draw))
-    defined = [one for one in drawn if one is not None]
-    if value is None or len(defined) <= resamples / 2:
+    value = rank_correlation(pairs, within=within)
+    if value is None:
+        return None
+    random, values = np.random.default_rng(seed), _arrays(pairs)
+    # How often each unit is drawn, instead of the draws: `(resamples, units)` for each competition.
+    counts = [
+        random.multinomial(len(one), [1 / len(one)] * len(one), size=resamples).astype(float)
+        for one in values
+    ]
+    drawn = _correlations(values, counts, within=within)
+    defined = drawn[~np.isnan(drawn)]
+    if len(defined) <= resamples / 2:
         return None
     lower, upper = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(lower), float(upper), level)
+
+
+def _arrays(pairs: Pairs) -> list[Array]:
+    return [np.array(found, dtype=float) for found in pairs.values() if found]
+
+
+def _correlations(values: list[Array], counts: list[Array], *, within: bool) -> Array:
+    """One for each row of the counts, NaN where it is undefined: `(rows,)`."""
+    if not within and values:
+        values, counts = [np.concatenate(values)], [np.concatenate(counts, axis=1)]
+    products = np.zeros((3, len(counts[0]) if counts else 1))
+    for pair, count in zip(values, counts, strict=True):
+        left, right = (_centred_ranks(pair[:, column], count) for column in (0, 1))
+        products += [(count * one).sum(axis=1) for one in (left * right, left**2, right**2)]
+    size = np.sqrt(products[1] * products[2])
+    size[size == 0] = np.nan
+    found: Array = np.clip(products[0] / size, -1, 1)
+    return found
+
+
+def _centred_ranks(values: Array, count: Array) -> Array:
+    """Ranks among units that are there several times, less their mean, divided by their number.
+
+    Args:
+        values: `(units,)`; equal ones share the mean of their ranks.
+        count: `(rows, units)`, each row with the same sum.
+
+    Returns:
+        `(rows, units)`; what stands where a unit is not drawn has no meaning.
+    """
+    kinds, place = np.unique(values, return_inverse=True)
+    sizes = count @ np.eye(len(kinds))[place]
+    ranks = (np.cumsum(sizes, axis=1) - (sizes + 1) / 2)[:, place]
+    number = count.sum(axis=1, keepdims=True)
+    centred: Array = (ranks - (number - 1) / 2) / number
+    return centred
 
 
 def ordinal_alpha(units: Iterable[Sequence[int]]) -> float | None:

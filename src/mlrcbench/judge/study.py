@@ -53,6 +53,7 @@ class Rating:
         agent: Likewise.
         competition: Likewise.
         improvement: Likewise.
+        code: Its SHA-256; episodes that end with the same code share their ratings.
         variant: One of `VARIANTS`.
         judge: The model.
         sample: Which of several answers to the same question, from 0.
@@ -65,6 +66,7 @@ class Rating:
     agent: str
     competition: str
     improvement: float
+    code: str
     variant: str
     judge: str
     sample: int
@@ -170,12 +172,12 @@ def _rate_one(
                 order = dimension_order(f"{digest} {variant} {judge.model}", sample)
                 ratings: dict[str, int] | None = None
                 if idea:
-                    code = one.code if variant == "with code" else None
-                    messages = rate_messages(one.statement, idea, code, order)
+                    shown = one.code if variant == "with code" else None
+                    messages = rate_messages(one.statement, idea, shown, order)
                     ratings, reason = _rate(calls, judge, messages, sample)
                 found.append(
                     Rating(
-                        one.episode, one.agent, one.competition, one.improvement,
+                        one.episode, one.agent, one.competition, one.improvement, digest,
                         variant, judge.model, sample, order, ratings, reason,
                     )
                 )  # fmt: skip

@@ -13,18 +13,14 @@ from typing import Any
 from mlrcbench import __version__
 from mlrcbench.errors import RunError
 from mlrcbench.judge.prompts import DIMENSIONS
-from mlrcbench.judge.statistics import (
-    bootstrap_correlation,
-    ordinal_alpha,
-    pooled_spearman,
-    stratified_spearman,
-)
+from mlrcbench.judge.statistics import bootstrap_correlation, ordinal_alpha
 from mlrcbench.judge.study import VARIANTS, Rating
 
 FOLDER, RATINGS, SUMMARY, CALLS = "judge", "judge.jsonl", "summary.json", "calls.jsonl"
 ALL = "all"  # the mean over several judges
-_KINDS = {"within competitions": stratified_spearman, "pooled": pooled_spearman}
+WITHIN, POOLED = "within competitions", "pooled"
 _VERSION = 1
+_NEEDED = {"explainer", "episodes", "correlations", "agreement"}
 
 
 def summarise_ratings(ratings: Sequence[Rating], *, seed: int = 0) -> dict[str, Any]:
@@ -46,7 +42,7 @@ def summarise_ratings(ratings: Sequence[Rating], *, seed: int = 0) -> dict[str, 
             for judge in [*judges, *([ALL] if len(judges) > 1 else [])]
             for variant in VARIANTS
             for dimension in DIMENSIONS
-            for kind in _KINDS
+            for kind in (WITHIN, POOLED)
         ],
         "agreement": [
             _agreement(_chosen(ratings, variant, ALL), variant, dimension, judges)
@@ -78,7 +74,7 @@ def read_judgement(directory: Path) -> dict[str, Any] | None:
             try:
                 found: dict[str, Any] = json.loads(path.read_text("utf-8"))
                 if found["version"] <= _VERSION:
-                    return found
+                    return {name: found[name] for name in found.keys() | _NEEDED}
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise RunError(f"{path} is no summary of a judge study: {error}; judge again") from None
             raise RunError(f"{path} is of a later version; report it by the mlrcbench that wrote it")
@@ -89,25 +85,24 @@ def _chosen(ratings: Sequence[Rating], variant: str, judge: str) -> list[Rating]
     return [one for one in ratings if one.variant == variant and judge in (one.judge, ALL)]
 
 
-def _by_episode(ratings: Sequence[Rating], dimension: str) -> dict[str, list[tuple[Rating, int]]]:
-    """Episode -> ratings with what they say about one dimension, missing ones left out."""
-    found: dict[str, list[tuple[Rating, int]]] = {}
+def _by_code(ratings: Sequence[Rating], dimension: str) -> list[list[tuple[Rating, int]]]:
+    """For each code what was said about one dimension, with each episode that ended with it."""
+    found: dict[tuple[str, str], list[tuple[Rating, int]]] = {}
     for one in ratings:
         if one.ratings is not None:
-            found.setdefault(one.episode, []).append((one, one.ratings[dimension]))
-    return found
+            found.setdefault((one.competition, one.code), []).append((one, one.ratings[dimension]))
+    return list(found.values())
 
 
 def _correlation(ratings: Sequence[Rating], dimension: str, kind: str, seed: int) -> dict[str, Any]:
-    episodes = _by_episode(ratings, dimension)
+    codes = _by_code(ratings, dimension)
     pairs: dict[str, list[tuple[float, float]]] = {}
-    for found in episodes.values():
-        first = found[0][0]
-        pair = fmean(number for _, number in found), first.improvement
-        pairs.setdefault(first.competition, []).append(pair)
-    interval = bootstrap_correlation(pairs, _KINDS[kind], seed=seed)
+    for found in codes:
+        pair = fmean(number for _, number in found), fmean(one.improvement for one, _ in found)
+        pairs.setdefault(found[0][0].competition, []).append(pair)
+    interval = bootstrap_correlation(pairs, within=kind == WITHIN, seed=seed)
     return {
-        "episodes": len(episodes),
+        "codes": len(codes),
         "value": None if interval is None else interval.value,
         "lower": None if interval is None else interval.lower,
         "upper": None if interval is None else interval.upper,
@@ -118,8 +113,9 @@ def _agreement(ratings: Sequence[Rating], variant: str, dimension: str, judges: 
     """Alpha between the samples of each judge, and between judges, each worth its middle sample."""
     samples: dict[str, list[list[int]]] = {judge: [] for judge in judges}
     middles = []
-    for found in _by_episode(ratings, dimension).values():
-        mine = {judge: [number for one, number in found if one.judge == judge] for judge in judges}
+    for found in _by_code(ratings, dimension):
+        first = [(one, number) for one, number in found if one.episode == found[0][0].episode]
+        mine = {judge: [number for one, number in first if one.judge == judge] for judge in judges}
         for judge, numbers in mine.items():
             samples[judge].append(numbers)
         middles.append([median_low(numbers) for numbers in mine.values() if numbers])

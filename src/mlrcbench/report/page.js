@@ -114,7 +114,7 @@
     named("judge"), named("variant"), named("dimension"), named("kind", "compared"),
     column("correlation (95 %)", (entry) => entry.value, (entry) => (entry.value === null ? "–"
       : `${signed(entry.value)} (${signed(entry.lower)} to ${signed(entry.upper)})`)),
-    column("episodes", (entry) => entry.episodes),
+    column("codes", (entry) => entry.codes),
   ], judged);
   plain("agreement", [
     named("dimension"), named("variant"),

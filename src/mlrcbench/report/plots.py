@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, which colour-blind readers can tell apart; with markers for the rest.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C00", "#7F7F7F")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-# Key of a report's costs -> title of the figure, words of its axis.
-COSTS = {
-    "seconds": ("Time against improvement", "mean seconds per episode"),
-    "money": ("Cost against improvement", "mean US dollars per episode"),
-}
 
 
 def draw_all(report: Report) -> dict[str, str]:
@@ -44,10 +39,11 @@ def draw_all(report: Report) -> dict[str, str]:
             )
     if any(len(curve) > 1 for curve in report.pass_at.values()):
         figures["Chance of a success within k trials (pass@k)"] = _lines(report.pass_at, "k", "pass@k")
-    for unit, (title, words) in COSTS.items():
-        costs = {agent: found for agent, found in report.costs.items() if found.get(unit) is not None}
-        if len(costs) > 1:
-            figures[title] = _costs(costs, unit, words)
+    if len(report.costs) > 1:
+        figures["Time against improvement"] = _costs(report.costs, "seconds", "seconds")
+    priced = {agent: cost for agent, cost in report.costs.items() if "money" in cost}
+    if len(priced) > 1:
+        figures["Money against improvement"] = _costs(priced, "money", "US dollars")
     if any(one["outcome"] != "scored" for one in report.episodes):
         figures["Outcomes by kind"] = _outcomes(report.episodes)
     for found in report.judgements:
@@ -74,18 +70,18 @@ def _lines(curves: Mapping[str, Sequence[float]], across: str, up: str) -> str:
     return _svg(draw)
 
 
-def _costs(costs: Mapping[str, Mapping[str, float]], unit: str, words: str) -> str:
+def _costs(costs: Mapping[str, Mapping[str, float]], name: str, unit: str) -> str:
     """Each agent a point; the line joins those that no other beats in both."""
 
     def draw(axes: Axes) -> None:
         for number, (agent, cost) in enumerate(costs.items()):
             style = {**_style(number), "linestyle": "none"}
-            axes.plot([cost[unit]], [cost["improvement"]], label=agent[:40], **style)
-        front = pareto_front([(cost[unit], cost["improvement"]) for cost in costs.values()])
+            axes.plot([cost[name]], [cost["improvement"]], label=agent[:40], **style)
+        front = pareto_front([(cost[name], cost["improvement"]) for cost in costs.values()])
         axes.step(*zip(*front, strict=True), where="post", color="#888888", linewidth=1, zorder=0)
-        if all(cost[unit] > 0 for cost in costs.values()):
+        if all(cost[name] > 0 for cost in costs.values()):
             axes.set_xscale("log")
-        axes.set_xlabel(words)
+        axes.set_xlabel(f"mean {unit} per episode")
         axes.set_ylabel("mean improvement (1 = human)")
         axes.legend(fontsize=8)
 
