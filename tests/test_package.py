@@ -27,6 +27,7 @@ LAYERS = (
     ("agents", "verify"),
     ("calibration",),
     ("testing", "runs", "report"),
+    ("integrations",),
     ("cli_run", "cli"),
 )
 ORDER = {name: position for position, name in enumerate(name for layer in LAYERS for name in layer)}
