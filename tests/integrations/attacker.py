@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 CONTROL = "the host's secret"
+POOLS = 48  # threads that the pools of a web framework grow to
 # What no server should stumble over: heads and bodies that are none, too much of either, too little.
 NONSENSE = (
     b"",
@@ -104,8 +106,9 @@ class Served:
         )
 
     def holds_at_most(self, before: tuple[int, int, int, int]) -> bool:
-        """Whether it holds no more than before, of each kind."""
-        return all(now <= then for now, then in zip(self.holds(), before, strict=True))
+        """Whether it holds no more than before, of each kind; threads of pools come once and stay."""
+        most = (before[0], max(before[1], POOLS), *before[2:])
+        return all(now <= limit for now, limit in zip(self.holds(), most, strict=True))
 
     def stop(self) -> None:
         """As a terminal would, and wait for it; nothing of it must be left."""
@@ -162,3 +165,50 @@ def answer_to(server: Served, data: bytes) -> bytes:
         one.shutdown(socket.SHUT_WR)
         return one.recv(1000)
     return b""
+
+
+def websocket(server: Served, path: str = "/ws", token: str = "", origin: str = "") -> socket.socket:
+    """A connection on which frames can be sent; OSError if the server refuses it."""
+    lines = [f"GET {path} HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Connection: Upgrade"]
+    lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
+    if token:
+        lines.append(f"Authorization: Bearer {token}")
+    if origin:
+        lines.append(f"Origin: {origin}")
+    one = server.raw()
+    one.sendall("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        data = one.recv(1)
+        if not data:
+            break
+        head += data
+    if b" 101 " not in head:
+        one.close()
+        raise ConnectionRefusedError(head.decode("latin-1"))
+    return one
+
+
+def frame(message: Any) -> bytes:
+    """A text frame, masked with zeros."""
+    data = message if isinstance(message, bytes) else json.dumps(message).encode()
+    size = (
+        struct.pack(">B", 0x80 | len(data))
+        if len(data) < 126
+        else struct.pack(">BH", 0xFE, len(data))
+        if len(data) < 65_536
+        else struct.pack(">BQ", 0xFF, len(data))
+    )
+    return b"\x81" + size + b"\0\0\0\0" + data
+
+
+def next_frame(one: socket.socket) -> tuple[int, bytes]:
+    """Kind and content of the next frame: 1 is text, 8 the end; the end also if there is none."""
+    try:
+        with one.makefile("rb") as stream:
+            kind, size = stream.read(2)
+            size = struct.unpack(">H", stream.read(2))[0] if size == 126 else size
+            size = struct.unpack(">Q", stream.read(8))[0] if size == 127 else size
+            return kind & 15, stream.read(size)
+    except (OSError, ValueError):
+        return 8, b""

@@ -55,6 +55,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     served = Served(
         [*words, "--episodes", "0", "--records", str(folder / "records")], folder / "tmp", port, "the host"
     )
+    made = served.request("POST", "/control/episodes", token=CONTROL)[1]
+    served.request("POST", "/mcp", _call("evaluate"), made["token"])  # what is needed once, and kept
+    served.request("DELETE", f"/control/episodes/{made['id']}", token=CONTROL)
     yield served
     served.stop()
 

@@ -26,6 +26,9 @@ def add_server_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     mcp.add_argument(
         "--episodes", type=int, default=1, help="opened at the start, with --http; the control opens more"
     )
+    openenv = add("openenv", _openenv, "Serve episodes to training programs that speak OpenEnv.")
+    _add_options(openenv)
+    openenv.add_argument("--port", type=int, default=8000, help="(default 8000)")
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -82,4 +85,11 @@ def _mcp(options: argparse.Namespace) -> int:
     mcp.serve_http(
         table, words, _control_token(), host=options.host, port=options.http, episodes=options.episodes
     )
+    return 0
+
+
+def _openenv(options: argparse.Namespace) -> int:
+    openenv = _adapter("openenv")
+    token = os.environ.get(TOKEN, "")
+    openenv.serve(_table(options), _control_token(), token=token, host=options.host, port=options.port)
     return 0

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlrcbench.integrations.hosting import Full, Hosted, Rate, SessionTable
+from mlrcbench.integrations.sockets import Message, Stream
 
 Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -36,11 +36,13 @@ class GateLimits:
         body_bytes: Of a request, or of a message of a WebSocket.
         body_seconds: Until a request's body must be here.
         per_minute: Requests and messages of one credential; as many may come at once.
+        idle_seconds: Of a WebSocket without messages.
     """
 
     body_bytes: int = 5_000_000
     body_seconds: float = 20.0
     per_minute: float = 1_200.0
+    idle_seconds: float = 1_800.0
 
 
 class Gate:
@@ -73,13 +75,23 @@ class Gate:
                 await receive()
                 await send({"type": "websocket.close", "code": 1008, "reason": refused[1]})
             else:
-                await self._app(scope, self._counted(self._rate(scope), receive), send)
+                await self._stream(scope, receive, send)
             return
         body, refused = (b"", refused) if refused else await self._read(scope, receive)
         if refused:
             await respond(send, refused[0], {"error": refused[1]}, close=True)
         else:
             await self._app(scope, _replay(body, receive), send)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        stream = Stream(
+            receive,
+            send,
+            rate=self._rate(scope),
+            message_bytes=self._limits.body_bytes,
+            idle_seconds=self._limits.idle_seconds,
+        )
+        await stream.serve(lambda given: self._app(scope, given, send))
 
     def _refuse(self, scope: Scope) -> tuple[int, str] | None:
         """Status and words, if the request must not pass."""
@@ -117,20 +129,6 @@ class Gate:
                         return bytes(found), None
         except TimeoutError:
             return b"", (408, f"a request must be here within {self._limits.body_seconds:g} seconds")
-
-    def _counted(self, rate: Rate, receive: Receive) -> Receive:
-        """Messages of a WebSocket, each delayed until it is within the rate, refused if too large."""
-
-        async def counted() -> Message:
-            message = await receive()
-            if message["type"] == "websocket.receive":
-                if len(message.get("bytes") or message.get("text") or "") > self._limits.body_bytes:
-                    return {"type": "websocket.disconnect", "code": 1009}
-                while not rate.take():
-                    await asyncio.sleep(60 / rate.per_minute)
-            return message
-
-        return counted
 
 
 class Control:

@@ -72,6 +72,7 @@ class Hosted:
         id: Its public name.
         token: The secret of whoever may call it.
         session: What it calls.
+        begun: Whether its first call, or `begin`, has come.
         ended: Why it is over for the server; empty while it is open.
     """
 
@@ -84,7 +85,7 @@ class Hosted:
         self._rate = Rate(limits.calls_per_minute)
         self._busy = threading.Lock()
         self._ending = threading.Lock()
-        self._begun = False
+        self.begun = False
         self._opened = self._touched = time.monotonic()
 
     def begin(self, seed: int | None = None) -> str:
@@ -95,7 +96,10 @@ class Hosted:
             DataError, SandboxError: As for `ResearchEnv.reset`.
         """
         with self._busy:
-            return self._begin(seed)
+            try:
+                return self._begin(seed)
+            finally:
+                self._touched = time.monotonic()
 
     def call(self, name: str, arguments: Mapping[str, Any] | str | None = None) -> mlrcbench.ToolResult:
         """A call of the agent, in the episode that the first one begins. Never raises; blocks.
@@ -128,7 +132,7 @@ class Hosted:
         if now - self._opened > self._limits.lifetime_seconds:
             return f"it has lasted {self._limits.lifetime_seconds:g} seconds"
         idle = now - self._touched > self._limits.idle_seconds
-        if self._begun and idle and not self._busy.locked():
+        if self.begun and idle and not self._busy.locked():
             return f"it was idle for {self._limits.idle_seconds:g} seconds"
         return ""
 
@@ -137,7 +141,7 @@ class Hosted:
         session, record = self.session, self.session.env.record
         return {
             "id": self.id,
-            "begun": self._begun,
+            "begun": self.begun,
             "done": session.done,
             "ended": self.ended,
             "calls": session.calls,
@@ -148,14 +152,14 @@ class Hosted:
         }
 
     def _begin(self, seed: int | None = None) -> str:
-        if self._begun or self.ended:
+        if self.begun or self.ended:
             raise Full("an episode begins once; open another one")
-        self._begun = True
+        self.begun = True
         return self.session.begin(seed=seed)
 
     def _call(self, name: str, arguments: Mapping[str, Any] | str | None) -> mlrcbench.ToolResult:
         try:
-            if not self._begun:
+            if not self.begun:
                 self._begin()
             result = self.session.call(name, arguments)
         except Exception as error:

@@ -187,9 +187,5 @@ def serve_http(
     app = http_app(table, words, control_token, loopback=web.is_loopback(host))
     for _ in range(episodes):
         print(f"an episode: http://{host}:{port}{PATH}/{table.open().token}", file=sys.stderr)
-    print(
-        f"the host's side: http://{host}:{port}{Control.path}, token {control_token}",
-        file=sys.stderr,
-        flush=True,
-    )
+    web.announce(host, port, control_token)
     web.server(app, host, port).run()

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import sys
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from mlrcbench.integrations.gate import App
+from mlrcbench.integrations.gate import App, Control
 
 HEAD_SECONDS = 10.0
 CONNECTIONS = 512
@@ -70,6 +71,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def announce(host: str, port: int, control_token: str) -> None:
+    """Say on standard error where the host's side is, and with which secret."""
+    where = f"http://{host}:{port}{Control.path}"
+    print(f"the host's side: {where}, token {control_token}", file=sys.stderr, flush=True)
 
 
 def server(app: App, host: str, port: int, *, message_bytes: int = 5_000_000) -> uvicorn.Server:
