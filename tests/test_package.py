@@ -17,7 +17,7 @@ PACKAGE = Path(mlrcbench.__file__).parent
 LAYERS = (
     ("errors", "registration"),
     ("__init__",),
-    ("score", "artefacts", "budget", "table", "progress"),
+    ("score", "artefacts", "budget", "table", "progress", "llm"),
     ("card", "actions", "tools", "observation"),
     ("metrics", "aggregates", "paper", "spaces"),
     ("sandbox", "files", "store", "tree", "checkout", "workspace", "reward"),

@@ -50,6 +50,18 @@ class AgentError(MlrcbenchError):
     """An agent's program failed: it ended, was too slow, or broke the protocol."""
 
 
+class EndpointError(MlrcbenchError):
+    """A language model's endpoint gave no usable reply.
+
+    Attributes:
+        kind: One of `ENDPOINT_KINDS`.
+    """
+
+    def __init__(self, text: str, kind: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
 class RunError(MlrcbenchError):
     """A run cannot be started, or its directory is none."""
 
@@ -61,6 +73,19 @@ class RecordError(MlrcbenchError):
 class SnapshotError(MlrcbenchError):
     """A snapshot is damaged, is of another environment, or its files are gone."""
 
+
+ENDPOINT_KINDS = (
+    "timeout",  # no answer in time
+    "connection",  # refused, reset, or broken off
+    "rate limit",  # too many requests, or nothing left to pay with
+    "server",  # the server's own failure
+    "malformed",  # an answer that is no chat completion
+    "refusal",  # the model or its provider declined
+    "context overflow",  # more tokens than the model takes
+    "request",  # the server does not accept the call: key, model, arguments
+    "budget",  # tokens or money of the caller are spent
+    "setup",  # it cannot be called at all: package, key or price missing
+)
 
 # None of them is the agent's: they end an episode, and are never scored.
 FAILURES = (SandboxError, ScoringError, SnapshotError)

@@ -21,8 +21,9 @@ from pydantic import ConfigDict, Field
 
 import mlrcbench
 from mlrcbench.integrations import web
-from mlrcbench.integrations.gate import Control, Gate, GateLimits, Message, Receive, Scope, Send, bearer
+from mlrcbench.integrations.gate import Control, Gate, GateLimits, Receive, Scope, Send, bearer
 from mlrcbench.integrations.hosting import Hosted, SessionTable
+from mlrcbench.integrations.sockets import Message
 
 _FORMS = [
     {
@@ -35,7 +36,7 @@ _FORMS = [
 ]
 
 
-class ToolAction(Action):  # type: ignore[misc]  # it may not be installed
+class ToolAction(Action):
     """An action's JSON form."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"oneOf": _FORMS})
@@ -43,7 +44,7 @@ class ToolAction(Action):  # type: ignore[misc]  # it may not be installed
     action: str = Field(description="Its name; its arguments stand beside it.")
 
 
-class ToolObservation(Observation):  # type: ignore[misc]
+class ToolObservation(Observation):
     """What a step came to; `done` and `reward` are OpenEnv's own."""
 
     text: str = Field(default="", description="For the agent.")
@@ -54,7 +55,7 @@ class ToolObservation(Observation):  # type: ignore[misc]
     test_score: dict[str, Any] | None = Field(default=None, description="On test, when it is over.")
 
 
-class Arena(Environment):  # type: ignore[misc]
+class Arena(Environment):
     """One connection's environment: an episode of a table after the other.
 
     Args:
@@ -99,11 +100,13 @@ class Arena(Environment):  # type: ignore[misc]
 
     def reset(self, seed: int | None = None, episode_id: str | None = None, **_: Any) -> ToolObservation:
         """See `reset_async`."""
-        return anyio.run(self.reset_async, seed, episode_id)
+        begun: ToolObservation = anyio.run(self.reset_async, seed, episode_id)
+        return begun
 
     def step(self, action: ToolAction, timeout_s: float | None = None, **_: Any) -> ToolObservation:
         """See `step_async`."""
-        return anyio.run(self.step_async, action)
+        found: ToolObservation = anyio.run(self.step_async, action)
+        return found
 
     @property
     def state(self) -> State:

@@ -21,7 +21,7 @@ HEAD_SECONDS = 10.0
 CONNECTIONS = 512
 
 
-class Impatient(H11Protocol):  # type: ignore[misc]  # it may not be installed
+class Impatient(H11Protocol):
     """HTTP/1.1, with a time limit on each request's head."""
 
     _timer: asyncio.TimerHandle | None = None

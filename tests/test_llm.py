@@ -1,0 +1,283 @@
+"""The client of language models, against a server that speaks the real protocol and fails on demand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlrcbench.errors import ENDPOINT_KINDS, EndpointError
+from mlrcbench.llm import Endpoint, Reply, ToolCall, read_prices
+from mlrcbench.llm.stream import assemble
+from mlrcbench.testing.endpoint import Answer, ScriptedServer, call, fail, say
+from mlrcbench.tools import tool_specs
+
+KEY = "sk-a-secret-of-the-tests"
+HELLO = [{"role": "user", "content": "Hello"}]
+SOON = {"Retry-After": "0.01"}
+STREAMS = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+
+def complete(*script: Answer, tools: Any = (), **options: Any) -> Reply:
+    """The reply to one call, by a server that answers by a script."""
+    with ScriptedServer(script) as server:
+        return Endpoint("gpt-4o", server.url, **{"timeout": 10.0, **options}).complete(HELLO, tools)
+
+
+def failure(*script: Answer, **options: Any) -> EndpointError:
+    """The error of one call that is not tried again."""
+    with pytest.raises(EndpointError) as caught:
+        complete(*script, **{"retries": 0, **options})
+    assert caught.value.kind in ENDPOINT_KINDS
+    return caught.value
+
+
+@STREAMS
+def test_a_reply_is_read(stream: bool) -> None:
+    """Text, calls with their arguments as written, usage with its price, the message to send back."""
+    answer = Answer("Look: ✓", (("run", '{"command": "ls -la /tmp"}'), ("submit", "{}")), usage=(1000, 100))
+    reply = complete(answer, tools=tool_specs("openai"), stream=stream)
+    assert reply.text == "Look: ✓"
+    calls = (ToolCall("call_0", "run", '{"command": "ls -la /tmp"}'), ToolCall("call_1", "submit", "{}"))
+    assert reply.tool_calls == calls
+    assert reply.finish == "tool_calls"
+    assert (reply.usage.prompt, reply.usage.completion, reply.usage.estimated) == (1000, 100, False)
+    assert reply.usage.money == pytest.approx(1000 * 2.5e-6 + 100 * 10e-6)
+    assert [one["function"]["name"] for one in reply.message["tool_calls"]] == ["run", "submit"]
+    assert reply.message["content"] == reply.text
+
+
+@STREAMS
+def test_what_is_sent(stream: bool) -> None:
+    """Messages, tools and options as given; the key in its header; nothing that was not asked for."""
+    with ScriptedServer([say("a"), say("b")]) as server:
+        options = {"temperature": 0.5, "max_tokens": 7, "stream": stream}
+        endpoint = Endpoint("m", server.url, **options)  # type: ignore[arg-type]
+        reply = endpoint.complete(HELLO, tool_specs("openai"))
+        endpoint.complete([*HELLO, reply.message, *HELLO])
+    first, second = server.requests
+    assert first["messages"] == HELLO
+    assert first["tools"] == tool_specs("openai")
+    assert (first["model"], first["temperature"], first["max_tokens"]) == ("m", 0.5, 7)
+    assert "tools" not in second
+    assert second["messages"][1] == {"role": "assistant", "content": "a"}
+    assert server.keys == [KEY, KEY]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (Answer(wait=30), "timeout", "within 0.2 s; raise the timeout"),
+        (fail(429, "slow down"), "rate limit", "slow down"),
+        (fail(429, "pay", "insufficient_quota"), "rate limit", "nothing left to pay"),
+        (fail(500, "oh"), "server", "try again later"),
+        (
+            fail(400, "This model's maximum context length is 9", "context_length_exceeded"),
+            "context overflow",
+            "9",
+        ),
+        (fail(400, "the prompt is too long for the context window"), "context overflow", "shorten"),
+        (fail(401, "wrong key"), "request", "check the key"),
+        (fail(404, "no such model"), "request", "check the model's name"),
+        (Answer(resets=True), "connection", "does it run"),
+        (Answer(refusal="I will not."), "refusal", "I will not."),
+        (Answer("x", finish="content_filter"), "refusal", "differently"),
+        (Answer("Half of this is lost", breaks=True), "connection", "connection"),
+    ],
+)
+@STREAMS
+def test_failures_have_a_kind(answer: Answer, kind: str, words: str, stream: bool) -> None:
+    """Each is named, and its sentence says what to do; streamed or not."""
+    error = failure(answer, stream=stream, timeout=0.2 if answer.wait else 10.0)
+    assert error.kind == kind
+    assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>a login page</html>",
+        b"[]",
+        b"null",
+        b'{"choices": []}',
+        b'{"choices": "abc"}',
+        b'{"choices": [{"message": "text"}]}',
+        b'{"choices": [{"message": {"content": 3}}]}',
+        b'{"choices": [{"message": {"content": "a", "tool_calls": {"a": 1}}}]}',
+        b'{"choices": [{"message": {"tool_calls": [{"function": {"name": null}}]}}]}',
+        b'{"choices": ' + b"[" * 100_000,
+        b"\xff\xfe",
+    ],
+)
+def test_answers_that_are_none(body: bytes) -> None:
+    """Whatever a server sends is a reply or a failure that names what was wrong with it."""
+    assert failure(Answer(body=body)).kind == "malformed"
+
+
+def test_the_quirks_of_servers_are_read() -> None:
+    """Arguments as an object, no id, text in parts, half a surrogate pair: all can be sent back."""
+    message = {
+        "content": [{"type": "text", "text": "a\ud800"}],
+        "tool_calls": [{"function": {"name": "run", "arguments": {"command": "ls"}}}],
+    }
+    reply = complete(
+        Answer(
+            body=json.dumps({"choices": [{"message": message}], "usage": {"prompt_tokens": True}}).encode()
+        )
+    )
+    assert reply.text == "a?"
+    assert json.loads(reply.tool_calls[0].arguments) == {"command": "ls"}
+    assert reply.tool_calls[0].id
+    assert reply.usage.estimated
+    json.dumps(reply.message, ensure_ascii=False).encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        fail(429, "slow down", **{"Retry-After": "0.01"}),
+        Answer(status=503, headers=SOON),
+        Answer(resets=True),
+        Answer("Lost", breaks=True),
+        Answer(body=b"{}"),
+    ],
+)
+@STREAMS
+def test_failures_of_the_moment_are_tried_again(answer: Answer, stream: bool, tmp_path: Path) -> None:
+    """The reply comes after all, and the log has both tries."""
+    log = tmp_path / "deep" / "calls.jsonl"
+    assert complete(answer, say("Here."), retries=1, log=log, stream=stream).text == "Here."
+    first, second = [json.loads(line) for line in log.read_text().splitlines()]
+    assert first["error"]["kind"] in ("rate limit", "server", "connection", "malformed")
+    assert second["reply"]["content"] == "Here."
+    assert second["seconds"] >= 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        fail(429, "come back tomorrow", **{"Retry-After": "9999"}),
+        fail(429, "pay", "insufficient_quota"),
+        fail(400, "no"),
+        Answer(refusal="no"),
+    ],
+)
+def test_what_waiting_does_not_help_is_not_tried_again(answer: Answer) -> None:
+    """One request, one error."""
+    with ScriptedServer([answer, say("late")]) as server, pytest.raises(EndpointError):
+        Endpoint("m", server.url).complete(HELLO)
+    assert len(server.requests) == 1
+
+
+def test_retries_are_bounded() -> None:
+    """As often as was said, and then the last error."""
+    with (
+        ScriptedServer(lambda _: fail(500, "oh", **SOON)) as server,
+        pytest.raises(EndpointError, match="oh"),
+    ):
+        Endpoint("m", server.url, retries=2).complete(HELLO)
+    assert len(server.requests) == 3
+
+
+def test_a_stream_that_stops_is_not_whole() -> None:
+    """Even if the connection ends as it should."""
+    piece = {"choices": [{"delta": {"content": "Half"}}]}
+    with pytest.raises(EndpointError, match="broke off") as caught:
+        assemble([piece], 10.0)
+    assert caught.value.kind == "connection"
+    with pytest.raises(EndpointError, match="not over after 0 s"):
+        assemble([piece], 0.0)
+    with pytest.raises(EndpointError, match="longer than"):
+        assemble(({"choices": [{"delta": {"content": "x" * 100_000}}]} for _ in range(1000)), 100.0)
+
+
+@pytest.mark.parametrize("budget", [{"token_budget": 100}, {"money_budget": 0.0002}])
+def test_budgets_end_the_calls(budget: dict[str, Any]) -> None:
+    """The call that overdraws one is the last."""
+    with ScriptedServer([Answer("a", usage=(60, 10)), Answer("b", usage=(60, 10)), say("c")]) as server:
+        endpoint = Endpoint("gpt-4o-2024-08-06", server.url, **budget)
+        endpoint.complete(HELLO)
+        if endpoint.spent.tokens < 100 and "token_budget" in budget:
+            endpoint.complete(HELLO)
+        with pytest.raises(EndpointError, match="is spent") as caught:
+            endpoint.complete(HELLO)
+    assert caught.value.kind == "budget"
+    assert endpoint.spent.tokens == 70 * len(server.requests)
+
+
+def test_no_price_is_no_money(tmp_path: Path) -> None:
+    """Unknown, rather than nothing; a budget cannot be kept; a file of one's own helps."""
+    with pytest.raises(EndpointError, match="has no price") as caught:
+        Endpoint("mine", money_budget=1.0)
+    assert caught.value.kind == "setup"
+    with ScriptedServer([say("a"), say("b")]) as server:
+        endpoint = Endpoint("mine", server.url)
+        assert endpoint.complete(HELLO).usage.money is None
+        assert endpoint.spent.money is None
+        table = tmp_path / "prices.toml"
+        table.write_text('[[price]]\nmodel="mine"\nprompt=1\ncompletion=2\ndate=2026-01-31\nnote="ours"\n')
+        priced = Endpoint("mine", server.url, money_budget=1.0, prices=table)
+        assert priced.complete(HELLO).usage.money
+    assert read_prices(table).keys() > {"mine", "gpt-4o"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[[price]]\n",
+        "price=3",
+        '[[price]]\nmodel="a"\nprompt=-1\ncompletion=1\ndate=2026-01-31\nnote=""',
+        "(",
+    ],
+)
+def test_a_wrong_table_of_prices_is_named(text: str, tmp_path: Path) -> None:
+    """With its path, and the form of a row."""
+    table = tmp_path / "prices.toml"
+    table.write_text(text)
+    with pytest.raises(EndpointError, match=r"prices\.toml .*a row is"):
+        read_prices(table)
+
+
+def test_the_key_is_nowhere(tmp_path: Path) -> None:
+    """Neither in the log nor in an error, even if the server repeats it."""
+    log = tmp_path / "calls.jsonl"
+    error = failure(fail(401, f"Incorrect key {KEY}"), log=log)
+    assert "[key]" in str(error)
+    complete(say(f"Your key is {KEY}"), log=log)
+    assert KEY not in f"{error!r}{log.read_text()}"
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key, a URL; a server of one's own needs none."""
+    monkeypatch.delenv("OPENAI_API_KEY")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    assert complete(say("Hello")).text == "Hello"
+    with pytest.raises(EndpointError, match="no key in the environment variable OPENAI_API_KEY"):
+        Endpoint("m").complete(HELLO)
+    for url in ("localhost:8000", "http://", "http://me:secret@host/v1"):
+        with pytest.raises(EndpointError, match="base_url") as caught:
+            Endpoint("m", url)
+        assert "secret" not in str(caught.value)
+
+
+def test_importing_is_light() -> None:
+    """The package that carries the calls is loaded at the first one."""
+    code = "import mlrcbench.llm as llm, sys; llm.Endpoint('m'); print('openai' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_a_script_calls_tools() -> None:
+    """The short forms of the scripted server."""
+    reply = complete(call("run", command="ls"))
+    assert json.loads(reply.tool_calls[0].arguments) == {"command": "ls"}
