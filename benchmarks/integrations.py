@@ -14,6 +14,7 @@ import contextlib
 import http.client
 import importlib.util
 import json
+import socket
 import statistics
 import threading
 import time
@@ -99,6 +100,8 @@ def mcp_step(make: Callable[[], Any]) -> Iterator[Callable[[], object]]:
     episodes = SessionTable(make)
     with serving(http_app(episodes, "words", "secret")) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.connect()
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         headers = {"Authorization": f"Bearer {episodes.open().token}", "Content-Type": "application/json"}
         headers["Accept"] = "application/json, text/event-stream"
         call = {"name": NAME, "arguments": ARGUMENTS}
@@ -121,12 +124,12 @@ def openenv_step(make: Callable[[], Any]) -> Iterator[Callable[[], object]]:
 
     with (
         serving(http_app(SessionTable(make), "secret")) as port,
-        connect(f"ws://127.0.0.1:{port}/ws") as socket,
+        connect(f"ws://127.0.0.1:{port}/ws") as wire,
     ):
 
         def send(kind: str, data: dict[str, Any]) -> None:
-            socket.send(json.dumps({"type": kind, "data": data}))
-            assert json.loads(socket.recv())["type"] == "observation"
+            wire.send(json.dumps({"type": kind, "data": data}))
+            assert json.loads(wire.recv())["type"] == "observation"
 
         send("reset", {})
         yield lambda: send("step", STEP)

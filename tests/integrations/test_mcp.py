@@ -28,6 +28,7 @@ from tests.integrations.attacker import (
     answer_to,
     free_port,
     until,
+    websocket,
 )
 
 SESSIONS = 3
@@ -185,6 +186,11 @@ def test_an_agents_token_opens_nothing_else(server: Served, episode: dict[str, s
     assert server.request("POST", "/mcp", _call("run", command="ls"), CONTROL)[0] == 401
     assert server.request("POST", "/mcp", _call("run", command="ls"))[0] == 401
     assert server.request("POST", "/reset", {}, episode["token"])[0] == 404
+    if method != "POST":
+        assert server.request(method, "/mcp", token=episode["token"])[0] == 405, "no stream is held open"
+    for path in ("/mcp", "/control/episodes"):
+        with pytest.raises(OSError, match=" 40[135] "):
+            websocket(server, path, token=episode["token"])
 
 
 def test_no_tool_begins_again_or_evaluates_test(server: Served, episode: dict[str, str]) -> None:

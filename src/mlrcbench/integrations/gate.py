@@ -115,13 +115,15 @@ class Gate:
         most = self._limits.body_bytes
         words = f"a request may have {most:,} bytes"
         length = header(scope, b"content-length")
-        if length.isdigit() and int(length[:20]) > most:
+        if length.isdecimal() and int(length[:20]) > most:
             return b"", (413, words)
         found = bytearray()
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 while True:
                     message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return b"", (400, "the request was broken off")
                     found += message.get("body", b"")
                     if len(found) > most:
                         return b"", (413, words)
@@ -160,7 +162,10 @@ class Control:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http" or not str(scope["path"]).startswith(self.path):
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if not str(scope["path"]).startswith(self.path):
             await respond(send, 404, {"error": f"the host's side is {self.path}"})
             return
         status, answer = await asyncio.to_thread(

@@ -144,11 +144,15 @@ def http_app(table: SessionTable, words: str, control_token: str, *, loopback: b
             await _live(receive, send, lambda: _running(manager, table))
         elif control.owns(scope):
             await control(scope, receive, send)
-        elif scope["path"].rpartition("/")[0] == PATH or scope["path"].rstrip("/") == PATH:
+        elif scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+        elif PATH not in (scope["path"].rstrip("/"), scope["path"].rpartition("/")[0]):
+            await respond(send, 404, {"error": f"agents use {PATH}"})
+        elif scope["method"] != "POST":  # streams that stay open would serve nothing, and hold connections
+            await respond(send, 405, {"error": f"agents POST to {PATH}"})
+        else:
             scope[_KEY] = episode_of(table, scope)
             await manager.handle_request(scope, receive, send)
-        else:
-            await respond(send, 404, {"error": f"agents use {PATH}"})
 
     return Gate(app, admit, limits, loopback=loopback)
 
