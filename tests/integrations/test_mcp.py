@@ -189,7 +189,7 @@ def test_an_agents_token_opens_nothing_else(server: Served, episode: dict[str, s
     if method != "POST":
         assert server.request(method, "/mcp", token=episode["token"])[0] == 405, "no stream is held open"
     for path in ("/mcp", "/control/episodes"):
-        with pytest.raises(OSError, match=" 40[135] "):
+        with pytest.raises(OSError, match=r" 40[135] "):
             websocket(server, path, token=episode["token"])
 
 
