@@ -110,7 +110,6 @@ def test_clients_play_episodes_that_do_not_see_each_other(server: Served) -> Non
         assert (end.done, end.observation["terminated"]) == (True, True)
         assert end.reward == end.observation["test_score"]["improvement"]
         assert one.step({"action": "evaluate"}).observation["is_error"]
-        assert not two.step({"action": "run", "command": "ls"}).observation["is_error"]
     until(lambda: _all_ended(server))
 
 
