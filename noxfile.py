@@ -124,6 +124,39 @@ def ray(session: nox.Session) -> None:
     session.run("pytest", "tests/runs/test_cluster.py", *session.posargs)
 
 
+def peer(session: nox.Session, test: str, *packages: str) -> None:
+    """Run one integration's tests beside its framework, without what it does not need: PyTorch, datasets."""
+    light = ["gymnasium>=1.1,<2", "numpy", "safetensors", "tqdm", "typing-extensions"]
+    session.install(*light, "pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.100", *packages)
+    session.install("--no-deps", "-e", ".")
+    session.run("pytest", f"tests/integrations/test_{test}.py", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("major", ["1.30.0", "2.3.0"])
+def peer_mcp(session: nox.Session, major: str) -> None:
+    """MCP, with either major of its SDK."""
+    peer(session, "mcp", f"mcp=={major}")
+
+
+@nox.session
+def peer_openenv(session: nox.Session) -> None:
+    """OpenEnv."""
+    peer(session, "openenv", "openenv>=0.10,<0.11")
+
+
+@nox.session
+def peer_verifiers(session: nox.Session) -> None:
+    """verifiers; its harness asks the package index."""
+    peer(session, "verifiers", "verifiers>=0.4,<0.5", "uv")
+
+
+@nox.session
+def peer_ray(session: nox.Session) -> None:
+    """Ray and RLlib."""
+    peer(session, "ray", TORCH, "ray[rllib]>=2.50")
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """The wheel holds what it should and works."""

@@ -24,6 +24,7 @@ from mlrcbench.cli_judge import JUDGE_HELP, add_judge_options, judge_command, re
 from mlrcbench.cli_run import RUN_HELP, add_run_options, run_command
 from mlrcbench.competition import Competition
 from mlrcbench.errors import DataError, MlrcbenchError, RunError
+from mlrcbench.integrations.commands import add_server_commands
 from mlrcbench.paper import paper_table
 from mlrcbench.preparation import Prepared, prepare, prepare_real
 from mlrcbench.progress import Bar, Progress
@@ -274,6 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("directory", type=Path, help="a record")
     _add_common_options(score)
     _add_author_commands(add)
+    add_server_commands(add)
     report = add("report", _report, "Show results.")
     report.add_argument("run", type=Path, nargs="*", help="directories of runs")
     report.add_argument("--paper", action="store_true", help="also the results of MLRC-Bench's paper")

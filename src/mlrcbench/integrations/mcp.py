@@ -1,0 +1,195 @@
+"""MCP: episodes as tools of a server of the Model Context Protocol, for any client.
+
+Over stdio the process is one episode. Over HTTP every episode has a token, which a client sends
+as `Authorization: Bearer TOKEN` or, if it only takes an address, as the end of `/mcp/TOKEN`.
+The transport keeps no state: it does not matter how often a client connects, and what it leaves
+open holds nothing. The official SDK is used at its low level, so that the schemas of the tools
+are the actions' own, with either of its majors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from mcp import types
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+import mlrcbench
+from mlrcbench.integrations import web
+from mlrcbench.integrations.gate import Control, Gate, GateLimits, Receive, Scope, Send, episode_of, respond
+from mlrcbench.integrations.hosting import Hosted, SessionTable
+
+PATH = "/mcp"
+_KEY = "mlrcbench.episode"
+_HOW = (
+    "You take part in a machine-learning research competition, described below. Work on it with the tools; "
+    "each call costs a step, and each answer ends with what is left. When you are done, call submit: it ends "
+    "the episode, which cannot be begun again.\n\n"
+)
+
+
+def make_server(instructions: str, find: Callable[[Any], Hosted]) -> Server[Any]:
+    """A server whose tools are the actions.
+
+    Args:
+        instructions: For the model, at the start of a connection.
+        find: The episode of a request; it gets the HTTP request, None over stdio.
+    """
+    tools = [
+        types.Tool.model_validate(
+            {
+                "name": spec["name"],
+                "description": spec["description"],
+                "inputSchema": spec["parameters"],
+            }
+        )
+        for spec in mlrcbench.tool_specs()
+    ]
+    listed = types.ListToolsResult(tools=tools)
+    about: dict[str, Any] = {"version": mlrcbench.__version__, "instructions": instructions}
+    if not hasattr(Server, "add_request_handler"):  # the SDK's first major
+        server: Any = Server("mlrcbench", **about)
+
+        async def call_1(request: Any) -> Any:
+            result = await _call(find(server.request_context.request), request.params)
+            return types.ServerResult(result)
+
+        async def list_1(_: Any) -> Any:
+            return types.ServerResult(listed)
+
+        server.request_handlers[types.ListToolsRequest] = list_1
+        server.request_handlers[types.CallToolRequest] = call_1
+        return server
+
+    async def call_2(context: Any, params: Any) -> Any:
+        return await _call(find(context.request), params)
+
+    async def list_2(_context: Any, _params: Any) -> Any:
+        return listed
+
+    return Server("mlrcbench", **about, on_list_tools=list_2, on_call_tool=call_2)
+
+
+async def _call(hosted: Hosted, params: Any) -> types.CallToolResult:
+    """One step, in a thread; it is carried out to its end even if nobody waits for the answer."""
+    # No limit of its own: an episode holds one thread at most, and the table bounds episodes.
+    free = anyio.CapacityLimiter(1)
+    result = await anyio.to_thread.run_sync(
+        hosted.call, params.name, params.arguments, abandon_on_cancel=True, limiter=free
+    )
+    told = {"reward": result.reward, "terminated": result.terminated, "truncated": result.truncated}
+    content = [{"type": "text", "text": result.text}]
+    return types.CallToolResult.model_validate(
+        {"content": content, "isError": result.is_error, "_meta": {"mlrcbench/step": told}}
+    )
+
+
+def instructions(competition: str) -> str:
+    """What a client is told first: how to take part, and the competition's statement.
+
+    Raises:
+        RegistryError: There is no such competition.
+    """
+    return _HOW + mlrcbench.get_competition(competition).statement
+
+
+def serve_stdio(table: SessionTable, words: str) -> None:
+    """Serve one episode on this process's standard streams, until they end."""
+    hosted = table.open()
+
+    async def serve() -> None:
+        server = make_server(words, lambda _: hosted)
+        async with stdio_server() as (read, write):
+            await server.run(read, write, server.create_initialization_options())
+
+    try:
+        anyio.run(serve)
+    finally:
+        table.close()
+
+
+def http_app(table: SessionTable, words: str, control_token: str, *, loopback: bool = True) -> Gate:
+    """The ASGI application: `/mcp` for agents, `/control/episodes` for the host.
+
+    Args:
+        table: The episodes; closed when the application's life ends.
+        words: See `instructions`.
+        control_token: The host's secret.
+        loopback: Whether only this machine is served.
+    """
+    limits = GateLimits()
+    control = Control(table, control_token)
+    manager = StreamableHTTPSessionManager(
+        make_server(words, lambda request: request.scope[_KEY]),
+        json_response=True,
+        stateless=True,
+        max_request_body_size=limits.body_bytes,
+    )
+
+    def admit(scope: Scope) -> str | None:
+        if control.owns(scope):
+            return "control" if control.admits(scope) else None
+        hosted = episode_of(table, scope)
+        return hosted.id if hosted else None
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _live(receive, send, lambda: _running(manager, table))
+        elif control.owns(scope):
+            await control(scope, receive, send)
+        elif scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+        elif PATH not in (scope["path"].rstrip("/"), scope["path"].rpartition("/")[0]):
+            await respond(send, 404, {"error": f"agents use {PATH}"})
+        elif scope["method"] != "POST":  # streams that stay open would serve nothing, and hold connections
+            await respond(send, 405, {"error": f"agents POST to {PATH}"})
+        else:
+            scope[_KEY] = episode_of(table, scope)
+            await manager.handle_request(scope, receive, send)
+
+    return Gate(app, admit, limits, loopback=loopback)
+
+
+@contextlib.asynccontextmanager
+async def _running(manager: StreamableHTTPSessionManager, table: SessionTable) -> AsyncIterator[None]:
+    try:
+        async with manager.run():
+            yield
+    finally:
+        await anyio.to_thread.run_sync(table.close)
+
+
+async def _live(receive: Receive, send: Send, running: Callable[[], Any]) -> None:
+    """ASGI's lifespan protocol around a context."""
+    await receive()
+    async with running():
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def serve_http(
+    table: SessionTable, words: str, control_token: str, *, host: str, port: int, episodes: int
+) -> None:
+    """Serve over HTTP until interrupted, and say on standard error where, and with which secrets.
+
+    Args:
+        table: The episodes.
+        words: See `instructions`.
+        control_token: The host's secret.
+        host: Address to bind to.
+        port: Port to bind to.
+        episodes: How many are opened at the start.
+    """
+    app = http_app(table, words, control_token, loopback=web.is_loopback(host))
+    for _ in range(episodes):
+        print(f"an episode: http://{host}:{port}{PATH}/{table.open().token}", file=sys.stderr)
+    web.announce(host, port, control_token)
+    web.server(app, host, port).run()

@@ -1,0 +1,219 @@
+"""OpenEnv: its own client and checker are content; attackers with sockets get nowhere."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("openenv.core.env_server.http_server")
+
+from openenv.core.generic_client import GenericEnvClient
+
+import mlrcbench
+from mlrcbench.integrations import openenv
+from mlrcbench.integrations.hosting import SessionTable
+from tests.integrations.attacker import (
+    CONTROL,
+    NONSENSE,
+    Served,
+    abandoned,
+    answer_to,
+    frame,
+    free_port,
+    next_frame,
+    until,
+    websocket,
+)
+
+SESSIONS = 3
+IDLE = 4.0
+TOKEN = "the training program's secret"
+RESET = {"type": "reset", "data": {}}
+
+
+def _step(action: str, **arguments: Any) -> dict[str, Any]:
+    return {"type": "step", "data": {"action": action, **arguments}}
+
+
+def _serve(folder: Path, *words: str) -> Served:
+    port = free_port()
+    all_words = ["openenv", "_template", "--port", str(port), "--records", str(folder / "records"), *words]
+    return Served(all_words, folder / "tmp", port, "the host")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Of a few episodes that are reaped soon, with a token."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLRCBENCH_TOKEN", TOKEN)
+        served = _serve(tmp_path_factory.mktemp("openenv"), "--sessions", str(SESSIONS), "--idle", str(IDLE))
+    with _client(served) as client:  # what a server needs once and keeps is there from now on
+        client.reset()
+        client.step({"action": "evaluate"})
+    until(lambda: _all_ended(served))
+    yield served
+    served.stop()
+
+
+def _client(server: Served) -> Any:
+    url, headers = f"http://127.0.0.1:{server.port}", {"Authorization": f"Bearer {TOKEN}"}
+    return GenericEnvClient(base_url=url, headers=headers).sync()
+
+
+def _episodes(server: Served) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = server.request("GET", "/control/episodes", token=CONTROL)[1]
+    return found
+
+
+def _all_ended(server: Served) -> bool:
+    return all(one["ended"] for one in _episodes(server))
+
+
+def test_the_checker_passes(tmp_path: Path) -> None:
+    """OpenEnv's own, on a server without a token, which serves its own machine."""
+    served = _serve(tmp_path)
+    try:
+        program = Path(sys.executable).with_name("openenv")
+        done = subprocess.run(
+            [str(program), "validate", "--url", f"http://127.0.0.1:{served.port}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Verdict: PASS" in done.stdout, done.stdout + done.stderr
+        with pytest.raises(OSError, match="403"):
+            websocket(served, origin="http://evil.example")
+    finally:
+        served.stop()
+
+
+def test_clients_play_episodes_that_do_not_see_each_other(server: Served) -> None:
+    """To the score on test, which comes at the end and not before."""
+    with _client(server) as one, _client(server) as two:
+        assert "hidden line" in one.reset(seed=0).observation["text"]
+        two.reset(seed=0)
+        one.step({"action": "write_file", "path": "mine.txt", "text": "1"})
+        assert "mine.txt" in one.step({"action": "run", "command": "ls"}).observation["text"]
+        assert "mine.txt" not in two.step({"action": "run", "command": "ls"}).observation["text"]
+        bad = one.step({"action": "dance", "metadata": {"split": "test"}})
+        assert (bad.observation["is_error"], bad.done, bad.reward) == (True, False, 0.0)
+        dev = one.step({"action": "evaluate"}).observation
+        assert (dev["score"]["outcome"], dev["test_score"]) == ("scored", None)
+        assert one.step({"action": "evaluate", "split": "test"}).observation["is_error"]
+        end = one.step({"action": "submit"})
+        assert (end.done, end.observation["terminated"]) == (True, True)
+        assert end.reward == end.observation["test_score"]["improvement"]
+        assert one.step({"action": "evaluate"}).observation["is_error"]
+    until(lambda: _all_ended(server))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_the_clients_token_does_not_open_the_operators_side(server: Served, method: str) -> None:
+    """Nor does none, nor the other way round."""
+    for token in (TOKEN, "", "x"):
+        assert server.request(method, "/control/episodes", token=token)[0] == 401
+    for path in ("/reset", "/step", "/state", "/mcp", "/docs"):
+        assert server.request(method, path, {}, token=CONTROL)[0] == 401
+        assert server.request(method, path, {})[0] == 401
+    for path in ("/ws", "/mcp"):
+        with pytest.raises(OSError, match="403"):
+            websocket(server, path)
+
+
+def test_other_machines_need_a_token() -> None:
+    """It does not start without one."""
+    table = SessionTable(lambda: mlrcbench.make("_template"))
+    with pytest.raises(mlrcbench.MlrcbenchError, match="needs a token"):
+        openenv.http_app(table, CONTROL, loopback=False)
+
+
+def test_a_client_that_goes_away_in_the_middle_of_a_command(server: Served) -> None:
+    """Its episode ends with it, and the command too."""
+    before = server.holds()
+    one = websocket(server, token=TOKEN)
+    one.sendall(frame(RESET))
+    assert next_frame(one)[0] == 1
+    one.sendall(frame(_step("run", command="sleep 1000")))
+    until(lambda: not _all_ended(server))
+    one.close()
+    until(lambda: _all_ended(server))
+    until(lambda: server.holds_at_most(before))
+
+
+def test_an_idle_one_is_closed_and_a_working_one_is_not(server: Served) -> None:
+    """Whoever works longer than the limit on silence gets the answer."""
+    with (
+        contextlib.closing(websocket(server, token=TOKEN)) as idle,
+        contextlib.closing(websocket(server, token=TOKEN)) as working,
+    ):
+        for one in (idle, working):
+            one.sendall(frame(RESET))
+            assert next_frame(one)[0] == 1
+        working.sendall(frame(_step("run", command=f"sleep {2 * IDLE}; echo finished")))
+        kind, data = next_frame(working)
+        assert (kind, b"finished" in data) == (1, True), data
+        assert next_frame(idle)[0] == 8
+        assert next_frame(working)[0] == 8, "now it has been idle, too"
+    until(lambda: _all_ended(server))
+
+
+def test_nonsense_is_answered_and_leaves_nothing(server: Served) -> None:
+    """Malformed, cut, outsized and too many messages; afterwards it holds what it held, and answers."""
+    before = server.holds()
+    nested = b"[" * 100_000
+    with abandoned(server, 30, b"GET /ws HTTP/1.1\r\nHost: local"):
+        for data in NONSENSE:
+            answer_to(server, data)
+        for message in (
+            b"",
+            b"{",
+            b"[]",
+            b"null",
+            b"1",
+            nested,
+            b'{"type": 1}',
+            {"type": "step"},
+            {"type": "mcp"},
+        ):
+            with contextlib.closing(websocket(server, token=TOKEN)) as one:
+                one.sendall(frame(message))
+                assert next_frame(one)[0] in (1, 8)
+        seeds: list[Any] = [-1, 1 << 200, "x", [], 1.5, None]
+        for seed in seeds:
+            with contextlib.closing(websocket(server, token=TOKEN)) as one:
+                one.sendall(frame({"type": "reset", "data": {"seed": seed, "episode_id": [seed]}}))
+                assert next_frame(one)[0] in (1, 8)
+        for flood in ([b"\x81\xff" + b"\xff" * 8], [frame(b"1" * 5_000_001)], [frame(_step("x"))] * 5_000):
+            with contextlib.closing(websocket(server, token=TOKEN)) as one, contextlib.suppress(OSError):
+                for data in flood:
+                    one.sendall(data)
+                while next_frame(one)[0] != 8:
+                    pass
+    with _client(server) as client:
+        assert "hidden line" in client.reset().observation["text"]
+    until(lambda: server.holds_at_most(before))
+
+
+def test_two_hundred_sessions_opened_and_abandoned(server: Served) -> None:
+    """No more than the limits allow begin; after them, working clients find room again."""
+    before = server.holds()
+    for wave in range(4):
+        sockets = []
+        for _ in range(50):
+            with contextlib.suppress(OSError):
+                one = websocket(server, token=TOKEN)
+                one.sendall(frame(RESET) + (frame(_step("run", command="sleep 1000")) if wave % 2 else b""))
+                sockets.append(one)
+        assert sum(not one["ended"] for one in _episodes(server)) <= SESSIONS
+        for one in sockets:
+            one.close()
+    until(lambda: _all_ended(server))
+    with _client(server) as client:
+        assert "hidden line" in client.reset().observation["text"]
+    until(lambda: server.holds_at_most(before))

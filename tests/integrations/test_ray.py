@@ -1,0 +1,45 @@
+"""Ray: episodes as actors, and PPO of RLlib on the numeric environment; both as the examples show it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray")
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "integrations"
+
+
+def _run(name: str, folder: Path, *words: str) -> str:
+    environment = {**os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_TMPDIR": str(folder)}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_actors_play_episodes(tmp_path: Path) -> None:
+    """Two at once, to the reward."""
+    assert len(re.findall(r"return [+-]0\.\d+", _run("ray_actors.py", tmp_path))) == 2
+
+
+@pytest.mark.slow
+def test_ppo_trains_on_the_menu(tmp_path: Path) -> None:
+    """RLlib's own loop collects episodes and updates; every mean return is within the clip."""
+    pytest.importorskip("torch")
+    pytest.importorskip("ray.rllib")
+    output = _run("rllib_ppo.py", tmp_path, "--iterations", "2")
+    curve = [float(value) for value in re.findall(r"mean return (\S+)", output)]
+    assert len(curve) == 2
+    assert all(-1 <= value <= 1 for value in curve)

@@ -1,0 +1,98 @@
+"""verifiers: its own evaluation plays our taskset against an endpoint, and reads the rewards."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("verifiers.v1")
+
+import mlrcbench
+import mlrcbench_vf
+from mlrcbench.testing.endpoint import Answer, ScriptedServer, call, say
+
+LINE = """import numpy as np
+
+
+def predict(train, x):
+    known, heights = train.T
+    return np.polyval(np.polyfit(known, heights, 1), x)
+"""
+PLAN = (
+    call("write_file", path="method.py", text=LINE),
+    call("run", command="read x; echo it ended"),
+    call("evaluate"),
+    call("submit"),
+)
+
+
+def _script(request: dict[str, Any]) -> Answer:
+    """The plan's next call, by how many have been answered; rollouts share the server."""
+    done = sum(message["role"] == "tool" for message in request["messages"])
+    return PLAN[done] if done < len(PLAN) else say("Done.")
+
+
+def test_tools_have_the_actions_arguments() -> None:
+    """Names, defaults and descriptions, so that a model sees what it sees elsewhere."""
+    for spec in mlrcbench.tool_specs():
+        made = mlrcbench_vf.with_signature(lambda: None, spec)
+        schema = spec["parameters"]
+        found = inspect.signature(made).parameters
+        assert list(found) == list(schema["properties"])
+        required = [name for name, one in found.items() if one.default is inspect.Parameter.empty]
+        assert required == schema["required"]
+        for name, one in found.items():
+            assert one.annotation.__metadata__[0].description == schema["properties"][name]["description"]
+
+
+@pytest.mark.slow
+def test_an_evaluation_plays_two_instances(tmp_path: Path) -> None:
+    """With verifiers' own loop, harness and tool servers; the episodes are won, and leave nothing running."""
+    words = ["mlrcbench-vf", "--env.taskset.competition", "_template", "--env.taskset.instances", "2"]
+    words += ["-n", "2", "-m", "stub", "--client.api-key-var", "STUB_KEY", "--no-push"]
+    words += ["--env.agent.harness.id", "null", "--env.agent.runtime.type", "subprocess"]
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "STUB_KEY": "none", "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    with ScriptedServer(_script) as server:
+        subprocess.run(
+            [
+                str(programs / "vf-eval"),
+                *words,
+                "--client.base-url",
+                server.url,
+                "--output-dir",
+                str(tmp_path),
+            ],
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+        )
+    (traces,) = tmp_path.rglob("traces.jsonl")
+    text = traces.read_text()
+    assert len(text.splitlines()) == 2
+    for line in text.splitlines():
+        assert "it ended" in line
+        assert float(_find(json.loads(line), "submitted")) == 1.0
+        assert float(_find(json.loads(line), "improvement")) > 0.9
+
+
+def _find(value: Any, key: str) -> Any:
+    """The first value of a key, at any depth, that is a number or holds one."""
+    if isinstance(value, dict):
+        if key in value:
+            inner = value[key]
+            return inner if not isinstance(inner, dict) else next(iter(inner.values()))
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            found = _find(one, key)
+            if found is not None:
+                return found
+    return None
