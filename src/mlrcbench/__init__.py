@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         SubmissionError,
         WorkspaceError,
     )
-    from mlrcbench.preparation import Prepared, prepare
+    from mlrcbench.preparation import Prepared, prepare, prepare_real
     from mlrcbench.record import Record, read_record
     from mlrcbench.registry import get_competition, list_competitions
     from mlrcbench.runs import Result, leaderboard, read_results, run
@@ -100,7 +100,7 @@ _HOMES = {
         "SubmissionError",
         "WorkspaceError",
     ),
-    "preparation": ("Prepared", "prepare"),
+    "preparation": ("Prepared", "prepare", "prepare_real"),
     "record": ("Record", "read_record"),
     "registry": ("get_competition", "list_competitions"),
     "runs": ("Result", "leaderboard", "read_results", "run"),
@@ -162,6 +162,7 @@ __all__ = [
     "make_vec",
     "play",
     "prepare",
+    "prepare_real",
     "read_record",
     "read_results",
     "replay",

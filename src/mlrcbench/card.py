@@ -112,6 +112,7 @@ class Tier:
         gpu_mb: GPU memory that a method may count on, MiB; 0: commands see no GPU.
         artefacts: What an evaluation's code may leave behind, where it differs from the card's.
         sources: Where data comes from that is not generated, by name.
+        paper_detail: Name of the detail that is on the paper's scale, if the score itself is not.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Tier:
     gpu_mb: int
     artefacts: tuple[ArtefactSpec, ...]
     sources: Mapping[str, Source]
+    paper_detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +258,7 @@ def _tier(name: str, table: Table) -> Tier:
         gpu_mb=table.take("gpu_mb", int, 0),
         artefacts=tuple(_artefact(entry) for entry in table.tables("artefacts", [])),
         sources=read_sources(table.table("sources", {})),
+        paper_detail=table.take("paper_detail", str, ""),
     )
     anchors.done(*SPLITS)
     table.done(*Tier.__dataclass_fields__)

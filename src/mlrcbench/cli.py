@@ -29,7 +29,7 @@ from mlrcbench.paper import paper_table
 from mlrcbench.preparation import Prepared, prepare, prepare_real
 from mlrcbench.progress import Bar, Progress
 from mlrcbench.readiness import everything_ready, readiness_table
-from mlrcbench.report import summarise, to_csv, to_json, to_markdown, write_html
+from mlrcbench.report import beside_paper, full_results, summarise, to_csv, to_json, to_markdown, write_html
 from mlrcbench.runs import leaderboard_table, read_results
 from mlrcbench.sandbox import KINDS, isolation_report
 from mlrcbench.score import SPLITS
@@ -197,7 +197,7 @@ def _calibrate(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     """The leaderboard of runs on the terminal, or whatever files are asked for."""
     if options.paper:
-        print(paper_table())
+        print(paper_table(beside_paper(full_results(options.run))))
     elif not options.run:
         raise RunError("there is nothing to report: name the directory of a run, or --paper")
     if not options.run:

@@ -120,13 +120,14 @@ class Competition:
 
     @functools.cached_property
     def statement(self) -> str:
-        """What an agent reads first, in the mini tier."""
-        return self.statement_of("mini")
+        """What an agent reads first, in a generated tier."""
+        return (self.folder / "statement.md").read_text("utf-8")
 
     def statement_of(self, tier: str) -> str:
         """What an agent reads first: data and limits differ between the tiers."""
-        name = "statement_full.md" if self.card.tier(tier).sources else "statement.md"
-        return (self.folder / name).read_text("utf-8")
+        if not self.card.tier(tier).sources:
+            return self.statement
+        return (self.folder / "statement_full.md").read_text("utf-8")
 
     def overlay(self, name: str) -> dict[str, str]:
         """Files of "starter", or of what is laid over it, "baseline" or "reference": path -> text."""
@@ -191,7 +192,8 @@ class Competition:
         real = bool(self.card.tier(tier).sources)
         if seed < 0:
             raise DataError(f"an instance's seed is a whole number from 0, not {seed}")
-        kind, key = ("none", b"") if real else _secret(secret)
+        kind, key = _secret(None if real else secret)  # so that its path is no guess, either way
+        kind = "none" if real else kind
         derived = _derive(key, self.card, tier, 0 if real else seed)
         digest = self._code_digest("full.py") if real else self.digest
         name = hashlib.sha256(derived + digest.encode()).hexdigest()[:24]
@@ -232,7 +234,11 @@ class Competition:
         if isinstance(origin, int):
             function, seconds, arguments = "build", BUILD_SECONDS, arguments | {"seed": origin, "tier": tier}
         else:
-            function, seconds, arguments = "convert", CONVERT_SECONDS, arguments | {"raw": str(origin)}
+            function, seconds, arguments = (
+                "convert",
+                CONVERT_SECONDS,
+                arguments | {"raw": str(origin.absolute())},
+            )
         try:
             call(
                 function,

@@ -59,8 +59,13 @@ def read_paper() -> Paper:
     )
 
 
-def paper_table() -> str:
-    """The paper's table for a terminal: percent of the way from baseline to human, and means."""
+def paper_table(others: Mapping[str, Mapping[str, float]] | None = None) -> str:
+    """The paper's table for a terminal: percent of the way from baseline to human, and means.
+
+    Args:
+        others: Agent -> competition -> improvement (1 = human) of further rows. They have a mean if they
+            have every competition.
+    """
     paper = read_paper()
     names = list(paper.human_gains)
     short = [name.split("-")[0] for name in names]
@@ -70,6 +75,14 @@ def paper_table() -> str:
         values = [paper.improvements[agent][name] for name in names]
         means = [paper.mean(agent), paper.robust_mean(agent)]
         rows.append([agent, *(f"{100 * value:.1f}" for value in (*values, *means))])
+    for agent, found in (others or {}).items():
+        scores = {name: [found[name]] for name in names if name in found}
+        cells = [f"{100 * found[name]:.1f}" if name in found else "-" for name in names]
+        whole = len(scores) == len(names)
+        means = [mean_of_best(scores), interquartile_mean(scores)] if whole else []
+        rows.append(
+            [f"{agent} (this run)", *cells, *([f"{100 * value:.1f}" for value in means] or ["-", "-"])]
+        )
     gains = [paper.human_gains[name] for name in names]
     shown = [f"{100 * gain:.1f}" for gain in (*gains, float(np.mean(gains)))]
     return table(header, [*rows, ["human's gain over the baseline", *shown, ""]])

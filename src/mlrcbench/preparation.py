@@ -103,7 +103,7 @@ def prepare(
 
 
 def prepare_real(
-    competition: Competition,
+    competition: str | Competition,
     tier: str = "full",
     *,
     data: Path | None = None,
@@ -114,7 +114,7 @@ def prepare_real(
     """Bring a tier's real data here and convert it, as far as the cache does not have it.
 
     Args:
-        competition: With sources in this tier.
+        competition: Its id, or the object; with sources in this tier.
         tier: See `Competition.instance`.
         data: A folder that holds the raw data already; nothing is downloaded then.
         cache: Where raw data is kept, by competition; default: `sources` in mlrcbench's home. It is not
@@ -125,15 +125,16 @@ def prepare_real(
     Raises:
         DataError: Something is missing, and what to do; or the conversion failed.
     """
-    sources = competition.card.tier(tier).sources
+    found = get_competition(competition) if isinstance(competition, str) else competition
+    sources = found.card.tier(tier).sources
     if not sources:
-        raise DataError(f"the {tier} tier of {competition.id} is generated; it has no data to bring here")
-    if competition.is_prepared(tier):
-        return competition.instance(0, tier)
+        raise DataError(f"the {tier} tier of {found.id} is generated; it has no data to bring here")
+    if found.is_prepared(tier):
+        return found.instance(0, tier)
     needed = sum(source.disk_bytes for source in sources.values())
-    check_space(home(), needed, f"converting {competition.id}")
-    with _raw_data(competition, tier, data, cache, quiet) as raw:
-        return competition.instance(0, tier, raw=raw, on_progress=on_progress)
+    check_space(home(), needed, f"converting {found.id}")
+    with _raw_data(found, tier, data, cache, quiet) as raw:
+        return found.instance(0, tier, raw=raw, on_progress=on_progress)
 
 
 @contextlib.contextmanager

@@ -20,12 +20,16 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def play_starter(
     competition: str | Competition, records: Path, monkeypatch: pytest.MonkeyPatch | None = None
 ) -> mlrcbench.Score:
-    """The score on test of the starter as it is, through the sealed evaluation; it is scored again too."""
+    """The starter's score on test, through the sealed evaluation; nothing of test is in reach before."""
     if monkeypatch is not None:
         monkeypatch.setattr("mlrcbench.verify.get_competition", lambda _: competition)
     with mlrcbench.make(competition, tier="full", records=records) as env:
         observation, _ = env.reset(seed=0)
         assert "GPU" in observation["text"]
+        root = env.competition.instance(0, "full").root
+        for hidden in (root / "manifest.json", *(root / "private" / "test").rglob("*.*")):
+            observation, *_ = env.step(mlrcbench.Run(f"head -c 1 '{hidden}'"))
+            assert "[exit status 0]" not in observation["text"]
         *_, terminated, _, info = env.step(mlrcbench.Submit())
         assert terminated
         assert info["test_score"]["outcome"] == "scored", info["test_score"]

@@ -200,7 +200,8 @@ def test_from_a_server_to_a_score(fresh: Path, tmp_path: Path, monkeypatch: pyte
     with serving() as server:
         write_archives(server, {"train": 40, "valid": 12})
         changed = served_from(server, tmp_path / "temporal_action_localization", monkeypatch)
-        prepare = ["prepare", changed.id, "--tier", "full", "--quiet", "--cache", str(tmp_path / "cache")]
+        monkeypatch.chdir(tmp_path)
+        prepare = ["prepare", changed.id, "--tier", "full", "--quiet", "--cache", "cache"]
         broken = "/sound_localisation_valid_audio_features.zip"
         server.faults[broken] = ["cut", 404]
         assert main(prepare) == 2

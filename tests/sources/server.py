@@ -23,8 +23,8 @@ class Server(ThreadingHTTPServer):
         files: Path -> content, for plain downloads.
         repositories: "models/owner/name" -> path -> content.
         gated: Repositories that ask for `TOKEN`.
-        faults: Path -> what goes wrong at each of its next requests: a status, or "cut" (half of what was
-            asked for, then the connection is closed).
+        faults: Path -> what goes wrong at each of its next requests: a status, "cut" (half of what was
+            asked for, then the connection is closed), or "stall" (half, then nothing until `released`).
         plain: Paths that are sent whole, whatever part is asked for.
         tags: Whether files have an ETag.
         seen: How often each path was asked for.
@@ -40,6 +40,7 @@ class Server(ThreadingHTTPServer):
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.gated: set[str] = set()
         self.faults: dict[str, list[int | str]] = {}
+        self.released = threading.Event()
         self.plain: set[str] = set()
         self.tags = True
         self.seen: Counter[str] = Counter()
@@ -61,6 +62,7 @@ def serving() -> Iterator[Server]:
     try:
         yield server
     finally:
+        server.released.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -92,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(fault, int):
             self._send(fault, b"", {})
         elif path in self.server.files:
-            self._send_file(path, self.server.files[path], body=body, cut=fault == "cut")
+            self._send_file(path, self.server.files[path], body=body, fault=str(fault or ""))
         else:
             self._answer_hub(path, body=body)
 
@@ -122,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
 
     def _send_file(
-        self, path: str, content: bytes, *, body: bool, cut: bool = False, extra: dict[str, str] | None = None
+        self, path: str, content: bytes, *, body: bool, fault: str = "", extra: dict[str, str] | None = None
     ) -> None:
         tag = f'"{_tag(content)}"'
         headers = {"Accept-Ranges": "bytes", **(extra or {}), **({"ETag": tag} if self.server.tags else {})}
@@ -136,7 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             status, part = 206, content[start:]
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self._send(status, part, headers, sent=len(part) // 2 if cut else len(part), body=body)
+        self._send(status, part, headers, sent=len(part) // 2 if fault else len(part), body=body)
+        if fault == "stall":
+            self.server.released.wait()
 
     def _send_json(self, value: object) -> None:
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})

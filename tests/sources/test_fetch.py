@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +73,7 @@ class TestFiles:
     def test_once(self, server: Server, tmp_path: Path) -> None:
         """Archives are unpacked and removed; a second call asks nobody."""
         found = fetch("c", files_of(server), tmp_path / "cache", quiet=True)
+        assert found.stat().st_mode & 0o777 == 0o700
         names = raw.listing(found / "plain")
         assert names == ["fetched.json", "box/box/a.npy", "box/box/b.npy", "more/table.csv"]
         asked = dict(server.seen)
@@ -99,6 +102,22 @@ class TestFiles:
         server.files["/box.zip"] = packed({"other.txt": b""})
         with pytest.raises(DataError, match=r"came without \*\.npy"):
             fetch("c", files_of(server), tmp_path, quiet=True)
+
+    def test_killed(self, server: Server, tmp_path: Path) -> None:
+        """By a signal that nobody can catch: the next call asks for the other half only."""
+        server.files["/table.csv"] = bytes(100_000)
+        listed = [{"path": "table.csv", "url": f"{server.url}/table.csv", "bytes": 100_000}]
+        wanted = sources(plain={**PLAIN, "files": listed, "layout": ["table.csv"]})
+        server.faults["/table.csv"] = ["stall"]
+        process = multiprocessing.get_context("spawn").Process(target=fetch, args=("c", wanted, tmp_path))
+        process.start()
+        part = tmp_path / "plain" / "table.csv.part"
+        while not (part.exists() and part.stat().st_size == 50_000):
+            time.sleep(0.02)
+        process.kill()
+        process.join()
+        fetch("c", wanted, tmp_path, quiet=True)
+        assert (tmp_path / "plain" / "table.csv").stat().st_size == server.sent == 100_000
 
     def test_two_at_once(self, server: Server, tmp_path: Path) -> None:
         """One fetches, the other waits and finds it done."""

@@ -9,10 +9,21 @@ data, shown as text only, and the page's own content policy lets no script run b
 - `plots.py`: figures -> SVG.
 - `page.py`: all of it -> HTML, with `page.html`, `page.css` and `page.js`.
 - `text.py`: Markdown, CSV, JSON.
+- `beside.py`: results of the full tier -> rows of the paper's table.
 """
 
+from mlrcbench.report.beside import beside_paper, full_results
 from mlrcbench.report.page import write_html
 from mlrcbench.report.summary import Report, summarise
 from mlrcbench.report.text import to_csv, to_json, to_markdown
 
-__all__ = ["Report", "summarise", "to_csv", "to_json", "to_markdown", "write_html"]
+__all__ = [
+    "Report",
+    "beside_paper",
+    "full_results",
+    "summarise",
+    "to_csv",
+    "to_json",
+    "to_markdown",
+    "write_html",
+]

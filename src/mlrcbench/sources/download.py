@@ -92,8 +92,8 @@ def _continue(url: str, part: Path, size: int, on_bytes: Callable[[int, int], No
                 raise OSError(f"the server sent bytes from {start:,} on when asked from {have:,} on")
             have = 0
         tag.write_text(_validator(answer), "utf-8")
-        with part.open("ab" if have else "wb") as file:
-            while chunk := answer.read(_CHUNK):
+        with part.open("ab" if have else "wb", buffering=0) as file:  # what came is kept, whatever comes next
+            while chunk := answer.read1(_CHUNK):
                 file.write(chunk)
                 have += len(chunk)
                 if have > (size or total or have):

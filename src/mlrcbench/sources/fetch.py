@@ -20,7 +20,7 @@ from mlrcbench.files import locked
 from mlrcbench.sources.archives import check_space, stem, unpack
 from mlrcbench.sources.download import download
 from mlrcbench.sources.hub import fetch_repository
-from mlrcbench.sources.raw import missing
+from mlrcbench.sources.raw import listing, missing
 from mlrcbench.sources.spec import RemoteFile, Source
 
 _DONE = "fetched.json"
@@ -28,7 +28,7 @@ _SPARE = 1 << 30  # bytes that an archive may have more than the card says, thre
 
 
 def fetch(competition: str, sources: Mapping[str, Source], folder: Path, *, quiet: bool = False) -> Path:
-    """Bring all sources here, as far as they are not.
+    """Bring all sources here, as far as they are not; only the user may read them.
 
     Args:
         competition: Its id, for errors.
@@ -47,6 +47,7 @@ def fetch(competition: str, sources: Mapping[str, Source], folder: Path, *, quie
             raise DataError(_by_hand(competition, source))
     for source in sources.values():
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # answers are among what comes
         with locked(folder / f".{source.name}.lock", on_wait=lambda: _say("another process is at it", quiet)):
             if not is_fetched(source, folder):
                 _fetch_one(source, folder / source.name, quiet)
@@ -99,8 +100,10 @@ def take_folder(competition: str, sources: Mapping[str, Source], data: Path, scr
 
 def _fetch_one(source: Source, root: Path, quiet: bool) -> None:
     """Bring one source here and write down that it is complete."""
-    check_space(root, source.download_bytes + source.disk_bytes, f"the source {source.name!r}")
     root.mkdir(parents=True, exist_ok=True)
+    here = sum((root / path).stat().st_size for path in listing(root))
+    needed = source.download_bytes + source.disk_bytes - here
+    check_space(root, needed, f"the source {source.name!r}")
     if source.repository:
         fetch_repository(source, root, quiet=quiet)
         _write_done(root, _wanted(source))
