@@ -22,7 +22,6 @@ from hypothesis.extra import numpy as hnp
 from mlrcbench.competition import Competition
 from mlrcbench.competitions.rainfall_prediction import data, scorer
 from mlrcbench.errors import DataError, SubmissionError
-from mlrcbench.metrics import improvement
 from mlrcbench.score import SPLITS, Split
 
 Array = npt.NDArray[Any]
@@ -327,18 +326,12 @@ class TestShortWays:
             "20 mm/h everywhere",
             "best constant per pixel",
             "permuted rain of the training year",
+            "cold cloud of the last frame",
         ],
     )
-    def test_constants(self, name: str, split: Split, instance: Path, tmp_path: Path) -> None:
-        """Constants, climatology and other days' rain stay below the baseline's anchor."""
-        assert self.value(name, split, instance, tmp_path) < self.anchor(split)
-
-    @pytest.mark.parametrize("split", ["dev", "test"])
-    def test_cold_is_not_wet(self, split: Split, instance: Path, tmp_path: Path) -> None:
-        """Coldness mapped by rank to the right rates is no forecast: at most a quarter of the scale."""
-        anchors = Competition(HOME).card.tier("mini").anchors[split]
-        value = self.value("cold cloud of the last frame", split, instance, tmp_path)
-        assert improvement(value, anchors) < 0.25
+    def test_short_ways(self, name: str, split: Split, instance: Path, tmp_path: Path) -> None:
+        """Constants, climatology, other days' rain and coldness by rank are far below the baseline's anchor."""
+        assert self.value(name, split, instance, tmp_path) < 0.8 * self.anchor(split)
 
     def test_truth(self, instance: Path, tmp_path: Path) -> None:
         """The answers get one; on the satellite's grid they lose part of it."""
