@@ -330,7 +330,7 @@ class TestShortWays:
         ],
     )
     def test_short_ways(self, name: str, split: Split, instance: Path, tmp_path: Path) -> None:
-        """Constants, climatology, other days' rain and coldness by rank are far below the baseline's anchor."""
+        """Constants, climatology, other days' rain and coldness by rank are far below the baseline."""
         assert self.value(name, split, instance, tmp_path) < 0.8 * self.anchor(split)
 
     def test_truth(self, instance: Path, tmp_path: Path) -> None:
