@@ -22,7 +22,6 @@ from hypothesis.extra import numpy as hnp
 from mlrcbench.competition import Competition
 from mlrcbench.competitions.rainfall_prediction import data, scorer
 from mlrcbench.errors import DataError, SubmissionError
-from mlrcbench.metrics import improvement
 from mlrcbench.score import SPLITS, Split
 
 Array = npt.NDArray[Any]
@@ -249,7 +248,7 @@ class TestBuild:
 
     @given(st.integers(0, 2**63 - 1))
     def test_years(self, seed: int) -> None:
-        """Without drift nothing is off; with it, each band is, by 0.5 to 1.5 units."""
+        """Without drift nothing is off; with it, each band is, by 0.7 to 1.5 units."""
         region = data.make_region(np.random.default_rng([seed, 0]))
         first, second = (
             data.make_year(np.random.default_rng([seed, 1]), region, drift=drift) for drift in (0, 1)
@@ -257,8 +256,15 @@ class TestBuild:
         assert np.all(first.gain == 1)
         assert np.all(first.offset == 0)
         assert np.array_equal(first.wind, region.wind)
-        assert np.all((np.abs(second.offset) >= 0.5) & (np.abs(second.offset) <= 1.5))
+        assert np.all((np.abs(second.offset) >= 0.7) & (np.abs(second.offset) <= 1.5))
         assert np.hypot(*region.wind) == pytest.approx(data.SPEED)
+
+    @given(st.integers(0, 2**63 - 1))
+    def test_cloud_trails_behind_its_rain(self, seed: int) -> None:
+        """The wind carries rain away from where its cloud is seen, in each region."""
+        region = data.make_region(np.random.default_rng(seed))
+        along = region.trail @ region.wind / (data.TRAIL * data.SPEED)
+        assert -1.001 < along < -0.499
 
     def test_sequences_are_not_continued(self, instance: Path) -> None:
         """No sequence begins where another ends: all such pairs differ by more than a time step."""
@@ -320,18 +326,12 @@ class TestShortWays:
             "20 mm/h everywhere",
             "best constant per pixel",
             "permuted rain of the training year",
+            "cold cloud of the last frame",
         ],
     )
-    def test_constants(self, name: str, split: Split, instance: Path, tmp_path: Path) -> None:
-        """Constants, climatology and other days' rain stay below the baseline's anchor."""
-        assert self.value(name, split, instance, tmp_path) < self.anchor(split)
-
-    @pytest.mark.parametrize("split", ["dev", "test"])
-    def test_cold_is_not_wet(self, split: Split, instance: Path, tmp_path: Path) -> None:
-        """Coldness mapped by rank to the right rates is no forecast: at most a quarter of the scale."""
-        anchors = Competition(HOME).card.tier("mini").anchors[split]
-        value = self.value("cold cloud of the last frame", split, instance, tmp_path)
-        assert improvement(value, anchors) < 0.25
+    def test_short_ways(self, name: str, split: Split, instance: Path, tmp_path: Path) -> None:
+        """Constants, climatology, other days' rain and coldness by rank are far below the baseline."""
+        assert self.value(name, split, instance, tmp_path) < 0.8 * self.anchor(split)
 
     def test_truth(self, instance: Path, tmp_path: Path) -> None:
         """The answers get one; on the satellite's grid they lose part of it."""

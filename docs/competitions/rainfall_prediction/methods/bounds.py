@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 ZOOM, TARGET, SEEN, AHEAD = 6, 4, 4, 12
+IR_108 = 4  # its place among the bands
 THRESHOLDS = (0.2, 1.0, 5.0, 10.0, 15.0)
 
 
@@ -52,12 +53,22 @@ def shuffled(public: Path, inputs: Path, answers: Path, artefacts: Path) -> None
 def cold_cloud(public: Path, inputs: Path, answers: Path, artefacts: Path) -> None:
     """Coldness in IR_108 of the last frame, mapped by rank to the rates of the training year."""
     rates, truth = np.load(public / "train.rates.npy"), _truth(answers)
-    last = np.load(inputs / "reflbt.npy", mmap_mode="r")[:, -1, 4].astype(np.float32)
-    edge = (last.shape[-1] - TARGET) // 2
-    cold = -np.kron(last[:, edge:-edge, edge:-edge], np.ones((1, ZOOM, ZOOM), dtype=np.float32))
-    curve = np.sort(rates[~np.isnan(rates)])
-    rank = np.argsort(np.argsort(cold.ravel(), kind="stable"), kind="stable")
-    found = curve[(rank * (len(curve) / len(rank))).astype(np.int64)].reshape(cold.shape)
+    found = _by_coldness(np.load(inputs / "reflbt.npy", mmap_mode="r")[:, -1, IR_108], (0, 0), rates)
+    _save(artefacts, np.broadcast_to(found[:, None], truth.shape))
+
+
+def cold_cloud_elsewhere(public: Path, inputs: Path, answers: Path, artefacts: Path) -> None:
+    """The same, read where the training year says: the shift of highest mean CSI for the frames ahead."""
+    rates, truth = np.load(public / "train.rates.npy"), _truth(answers)
+    last = np.arange(SEEN - 1, rates.shape[1] - AHEAD, 5)
+    pictures = np.load(public / "train.reflbt.npy", mmap_mode="r")[:, last, IR_108]
+    pictures = pictures.reshape(-1, *pictures.shape[2:])
+    after = rates[:, last[:, None] + 1 + np.arange(AHEAD)].reshape(-1, AHEAD, *rates.shape[2:])
+    reach = range(-8, 9, 2)
+    shifts = [(down, right) for down in reach for right in reach]
+    values = [_csi(after, _by_coldness(pictures, shift, rates)[:, None]) for shift in shifts]
+    shift = shifts[int(np.argmax(values))]
+    found = _by_coldness(np.load(inputs / "reflbt.npy", mmap_mode="r")[:, -1, IR_108], shift, rates)
     _save(artefacts, np.broadcast_to(found[:, None], truth.shape))
 
 
@@ -87,6 +98,23 @@ def truth(public: Path, inputs: Path, answers: Path, artefacts: Path) -> None:
     _save(artefacts, _truth(answers))
 
 
+def _by_coldness(pictures: Array, shift: tuple[int, int], rates: Array) -> Array:
+    """Coldness over the radar, `shift` pixels down and right of it, by rank to the values of `rates`."""
+    edge = (pictures.shape[-1] - TARGET) // 2
+    rows, columns = (slice(edge + by, edge + by + TARGET) for by in shift)
+    cold = np.kron(-pictures[:, rows, columns].astype(np.float32), np.ones((1, ZOOM, ZOOM), dtype=np.float32))
+    curve = np.sort(rates[~np.isnan(rates)])
+    rank = np.argsort(np.argsort(cold.ravel(), kind="stable"), kind="stable")
+    found: Array = curve[(rank * (len(curve) / len(rank))).astype(np.int64)].reshape(cold.shape)
+    return found
+
+
+def _csi(truth: Array, found: Array) -> float:
+    """Mean CSI; NaN in `truth` counts as no rain."""
+    pairs = [(truth >= threshold, found >= threshold) for threshold in THRESHOLDS]
+    return float(np.mean([(rain & alarm).sum() / (rain | alarm).sum() for rain, alarm in pairs]))
+
+
 def _truth(answers: Path) -> Array:
     found: Array = np.nan_to_num(np.load(answers / "rates.npy"))
     return found
@@ -102,6 +130,7 @@ BOUNDS: dict[str, Callable[[Path, Path, Path, Path], None]] = {
     "best constant per pixel": climatology,
     "permuted rain of the training year": shuffled,
     "cold cloud of the last frame": cold_cloud,
+    "cold cloud elsewhere": cold_cloud_elsewhere,
     "mean of the split": mean_of_split,
     "last rain kept": first_kept,
     "truth on the satellite's grid": coarse_truth,

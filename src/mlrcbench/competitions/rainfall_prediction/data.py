@@ -10,8 +10,8 @@ What keeps the short ways closed:
 
 - The rain of every split is mapped by rank to one fixed curve of rates, so that each threshold is
   exceeded equally often in every instance, and a constant is worth the same everywhere.
-- Cold is not wet: anvils outlive their cells, thin cirrus drifts faster than the storms, low cloud
-  is bright by day, and visible bands are dark by night.
+- Cold is not wet: tops trail behind their rain and outlive it, their height says little about it, and
+  cirrus drifts faster. Low cloud is bright by day, and visible bands are dark by night.
 - Dev and test sequences are independent draws, in random order: none continues another.
 - The test year has other calibration and other winds: what is fixed on absolute brightness drifts.
 
@@ -51,6 +51,7 @@ CELLS = 5.0  # per system, mean
 SCATTER = 1.5  # of the cells of a system, pixels
 MARGIN = 5.0  # beyond the picture, where systems may still matter
 LEAD = 3.0  # steps by which a cloud is seen before its rain
+TRAIL = 2.0  # by which high cloud is seen behind its rain, pixels
 NOISE = 0.3  # of a satellite pixel, K
 
 
@@ -60,13 +61,13 @@ class Region:
 
     Attributes:
         wind: Mean drift, pixels per step, (2,): x, y.
-        parallax: Shift of high clouds in the picture, pixels, (2,).
+        trail: Shift of high cloud in the picture, pixels, (2,): against the wind, within 60 degrees.
         relief: Factor of the rain at each radar pixel, (24, 24).
         blocked: Radar pixels without a measurement, (24, 24).
     """
 
     wind: Array
-    parallax: Array
+    trail: Array
     relief: Array
     blocked: Array
 
@@ -175,7 +176,7 @@ def make_region(rng: Rng) -> Region:
     """Draw where the wind blows, how the land shapes the rain, and what the radar cannot see."""
     angle = rng.uniform(0, 2 * np.pi)
     wind = SPEED * np.array([np.cos(angle), np.sin(angle)])
-    relief = np.exp(0.3 * make_waves(rng, 1.2).on_grid(radar_axis(), np.zeros((1, 2)))[0])
+    relief = np.exp(0.2 * make_waves(rng, 1.2).on_grid(radar_axis(), np.zeros((1, 2)))[0])
     # A sector of 12 degrees behind a hill, seen from a radar at the edge of the target.
     axis = radar_axis() - SIDE / 2
     x, y = np.meshgrid(axis, axis)
@@ -183,14 +184,15 @@ def make_region(rng: Rng) -> Region:
     x, y = x + 2.5 * np.cos(site), y + 2.5 * np.sin(site)
     off = np.angle(np.exp(1j * (np.arctan2(y, x) - site - beam)))
     blocked = (np.abs(off) < 0.1) & (np.hypot(x, y) > 1.5)
-    return Region(wind, np.array([0.0, -2.0]), relief, blocked)
+    behind = angle + np.pi + rng.uniform(-np.pi / 3, np.pi / 3)
+    return Region(wind, TRAIL * np.array([np.cos(behind), np.sin(behind)]), relief, blocked)
 
 
 def make_year(rng: Rng, region: Region, drift: float) -> Year:
     """Draw a year; `drift` 0 leaves it as the training year is."""
     count = len(BANDS)
-    gain = 1 + drift * 0.03 * rng.standard_normal(count)
-    offset = drift * rng.choice([-1.0, 1.0], count) * rng.uniform(0.5, 1.5, count)
+    gain = 1 + drift * 0.04 * rng.standard_normal(count)
+    offset = drift * rng.choice([-1.0, 1.0], count) * rng.uniform(0.7, 1.5, count)
     return Year(gain, offset, region.wind + drift * 0.08 * rng.standard_normal(2))
 
 
@@ -276,12 +278,12 @@ class Movie:
     def picture(self, region: Region, seen: int) -> Array:
         """Brightness (seen, 11, 24, 24) without noise, in the order of `BANDS`."""
         cells, axis, path = self.cells, np.arange(SIDE) + 0.5, self.path[:seen]
-        shift = region.parallax + self.shear
+        shift = region.trail + self.shear
         height = cells.tall[:, None] * pulse(self.age(LEAD, 1.6)[:, :seen], 0.8, 0.6)
         depth = 1.5 * cells.peak[:, None] * pulse(self.age(LEAD, 1.0)[:, :seen], 1.0, 1.2)
         top = 1 - np.exp(-0.6 * self.draw(axis, height, cells.size * cells.cover, shift))
         thick = self.draw(axis, depth, 1.2 * cells.size, shift)
-        cirrus = 0.85 / (1 + np.exp(2.5 - 3 * self.cirrus.on_grid(axis, 1.25 * path)))
+        cirrus = 0.95 / (1 + np.exp(1.7 - 3 * self.cirrus.on_grid(axis, 1.25 * path)))
         low = 1 / (1 + np.exp(1 - 3 * self.low.on_grid(axis, 0.8 * path)))
         moist = self.moisture.on_grid(axis, path)
         hours = self.hour + 0.25 * np.arange(seen)
@@ -324,7 +326,7 @@ def make_cells(rng: Rng, path: Array, moisture: Waves) -> Cells:
     x, y, count = x[kept], y[kept], int(kept.sum())
     birth, life = rng.uniform(-before, frames, count), rng.gamma(4, SYSTEM_LIFE / 4, count)
     drift, vigour = 0.04 * rng.standard_normal((2, count)), 0.4 * rng.standard_normal(count)
-    turn, long = rng.uniform(0, np.pi, count), rng.uniform(1.0, 2.0, count)
+    turn, long = rng.uniform(0, np.pi, count), rng.uniform(0.7, 1.5, count)
     owner = np.repeat(np.arange(count), 1 + rng.poisson(CELLS - 1, count))
     wide = np.flatnonzero(rng.random(count) < 0.35)
     n = len(owner)
@@ -342,7 +344,7 @@ def make_cells(rng: Rng, path: Array, moisture: Waves) -> Cells:
         size=np.r_[1.2 * np.exp(0.3 * rng.standard_normal(n)), rng.uniform(1.5, 3.0, len(wide))],
         peak=np.r_[np.exp(0.6 * rng.standard_normal(n) + vigour[owner]), 0.15 * np.exp(vigour[wide])],
         cover=np.r_[1.35 * np.exp(0.15 * rng.standard_normal(n)), np.ones(len(wide))],
-        tall=np.exp(0.5 * rng.standard_normal(n + len(wide))),
+        tall=np.exp(0.9 * rng.standard_normal(n + len(wide))),
     )
 
 
@@ -384,8 +386,8 @@ def bands(
             0.6 * window + 0.4 * 240 - 0.5 * moist,
             sun * (0.1 + 0.75 * bright + 0.1 * cirrus),
             sun * (0.25 + 0.6 * bright + 0.1 * cirrus),
-            238 - 4 * moist - 22 * top - 8 * cirrus,
-            256 - 6 * moist - 38 * top - 10 * cirrus,
+            238 - 4 * moist - 22 * top - 16 * cirrus,
+            256 - 6 * moist - 38 * top - 26 * cirrus,
         ],
         axis=1,
     ).astype(np.float32)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from dataset import AHEAD, BANDS, SEEN, TARGET, THRESHOLDS, ZOOM, ahead, seen, starts
 
 WIDTHS = (16, 24, 32)
-EPOCHS, STRIDE, BATCH, RATE = 3, 2, 8, 3e-3
+EPOCHS, STRIDE, BATCH, RATE = 4, 2, 8, 3e-3
 RATES = np.array([0.0, 0.5, 2.5, 7.0, 12.0, 20.0], dtype=np.float32)  # written for each class
 
 
