@@ -1,6 +1,7 @@
 """Relation network (Sung et al. 2018): how well a query and a class go together is learnt as well.
 
 The first three blocks of the baseline's net make maps; a small network scores pairs of maps.
+Cross-entropy replaces the squared error, with which so few episodes teach nothing.
 """
 
 import torch
@@ -38,11 +39,11 @@ class Network(nn.Module):
         return self.layers(images.float() / 127.5 - 1)
 
     def relate(self, queries, classes):
-        """Scores in [0, 1] of all pairs, (queries, ways)."""
+        """Scores of all pairs, (queries, ways)."""
         left = queries[:, None].expand(-1, len(classes), -1, -1, -1)
         right = classes[None].expand(len(queries), -1, -1, -1, -1)
         scores = self.relation(torch.cat([left, right], 2).flatten(0, 1))
-        return scores.sigmoid().reshape(len(queries), len(classes))
+        return scores.reshape(len(queries), len(classes))
 
 
 def class_maps(maps, labels, ways):
@@ -51,7 +52,7 @@ def class_maps(maps, labels, ways):
 
 
 class MetaLearner:
-    """Meta-train on episodes: scores are regressed on 1 for the right class, 0 for others."""
+    """Meta-train on episodes, by cross-entropy of the scores."""
 
     def meta_fit(self, dataset):
         """Return a learner with the trained network."""
@@ -62,7 +63,7 @@ class MetaLearner:
             maps = network(torch.cat([task.support_images, task.query_images]))
             support, queries = maps.split([len(task.support_images), len(task.query_images)])
             scores = network.relate(queries, class_maps(support, task.support_labels, WAYS))
-            loss = functional.mse_loss(scores, functional.one_hot(task.query_labels, WAYS).float())
+            loss = functional.cross_entropy(scores, task.query_labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from backbone import Network, train
 
-STEPS, RATE, TEMPERATURE = 150, 3e-3, 15.0
+STEPS, RATE, TEMPERATURE = 100, 1e-3, 15.0
 LABELS, DOUBT = 0.1, 0.1  # weights of cross-entropy and conditional entropy
 
 

@@ -1,4 +1,4 @@
-"""A convolution net that learns all published classes at once, with a cosine classifier of negative margin."""
+"""A convolution net that learns all published classes at once, with a cosine classifier."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 STEPS, BATCH, RATE, DECAY = 330, 96, 0.1, 5e-4
-TEMPERATURE, MARGIN = 16.0, -0.05  # of the cosine classifier
+TEMPERATURE = 16.0  # of the cosine classifier
 WIDTHS = (16, 32, 64, 96)
 
 
@@ -40,10 +40,7 @@ def shift(images):
 
 
 def train(dataset):
-    """A network, trained on all classes by cross-entropy of cosines.
-
-    The cosine of the right class counts as larger than it is, by the negative margin.
-    """
+    """A network, trained on all classes by cross-entropy of cosines."""
     network = Network()
     head = nn.Parameter(0.05 * torch.randn(int(dataset.labels.max()) + 1, WIDTHS[-1]))
     optimizer = torch.optim.SGD(
@@ -54,9 +51,8 @@ def train(dataset):
             group["lr"] = RATE * min(1, (step + 1) / 20) * (1 + math.cos(math.pi * step / STEPS)) / 2
         rows = torch.randint(len(dataset.labels), (BATCH,))
         embedded = functional.normalize(network(shift(dataset.images[rows].float() / 127.5 - 1)))
-        cosines = embedded @ functional.normalize(head).T
-        right = functional.one_hot(dataset.labels[rows], len(head))
-        loss = functional.cross_entropy(TEMPERATURE * (cosines - MARGIN * right), dataset.labels[rows])
+        logits = TEMPERATURE * embedded @ functional.normalize(head).T
+        loss = functional.cross_entropy(logits, dataset.labels[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

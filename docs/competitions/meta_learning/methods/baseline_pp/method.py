@@ -1,4 +1,4 @@
-"""Neg-Cosine (Liu et al. 2020): joint training with a negative margin, then a cosine classifier for each task."""
+"""Baseline++ (Chen et al. 2019): joint training and a classifier for each task, both by cosines."""
 
 import torch
 from torch.nn import functional
