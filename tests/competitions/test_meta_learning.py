@@ -325,7 +325,7 @@ class TestStarter:
     def test_predict(self, instance: Path, tmp_path: Path, overlay: str) -> None:
         """With little training, both write the class ids of three tasks, twice the same and no times."""
         full = (HOME / overlay / "method.py").read_text()
-        method = full.replace("EPISODES, RATE = 500", "EPISODES, RATE = 3").replace(
+        method = full.replace("EPISODES, RATE = 600", "EPISODES, RATE = 3").replace(
             "DECAY = 400", "DECAY = 3"
         )
         assert method != full

@@ -149,7 +149,7 @@ def draw_style(rng: Random) -> Style:
         front=front,
         tint=rng.uniform(0.0, 0.2),
         shade=rng.uniform(0.12, 0.24),
-        clutter=rng.uniform(0.05, 0.15),
+        clutter=rng.uniform(0.2, 0.4),
         noise=rng.uniform(0.02, 0.05),
         turn=rng.uniform(0.1, 0.5),
     )
