@@ -17,8 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mlrcbench
 from mlrcbench.competitions.meta_learning import data, scorer
 from mlrcbench.errors import DataError, SubmissionError
+from mlrcbench.score import Split
 
 HOME = Path(data.__file__).parent
 METHODS = Path(__file__).parents[2] / "docs/competitions/meta_learning/methods"
@@ -179,6 +181,15 @@ class TestWorld:
             images = data.draw_class(family, data.draw_style(rng), 3, rng)
             assert len(np.unique(images.reshape(3, -1), axis=0)) == 3
 
+    def test_half_of_the_images_are_inverted(self) -> None:
+        """A bright square on dark ground is as often a dark square on bright ground."""
+        style = data.Style(np.zeros(3), np.ones(3), tint=0.0, shade=0.0, clutter=0.0, noise=0.0, turn=0.0)
+        square = np.zeros((16, 16))
+        square[6:10, 6:10] = 1.0
+        images = data.draw_class(lambda _: lambda at: at.x * 0 + square, style, 400, np.random.default_rng(0))
+        bright = images[:, 0, 8, 8] > images[:, 0, 0, 0]
+        assert 160 < bright.sum() < 240
+
     def test_families_are_in_one_set(self) -> None:
         """No family is in two of the three sets."""
         names = [family.__closure__ for family in (*data.TRAIN, *data.DEV, *data.TEST)]
@@ -201,7 +212,7 @@ class TestInstance:
 
     @pytest.mark.parametrize("split", ["dev", "test"])
     def test_tasks(self, instance: Path, split: str) -> None:
-        """Tables and arrays fit each other; each class has its shots and its ten queries."""
+        """Tables and arrays fit each other; each class has its shots and its queries."""
         inputs, answers = instance / "private" / split / "inputs", instance / "private" / split / "answers"
         assert {path.name for path in inputs.iterdir()} == INPUTS
         table, hidden = np.load(inputs / "tasks.npy"), np.load(answers / "tasks.npy")
@@ -211,12 +222,12 @@ class TestInstance:
         assert (
             len(np.load(inputs / "support_images.npy")) == len(support) == (table[:, 0] * table[:, 1]).sum()
         )
-        assert len(np.load(inputs / "query_images.npy")) == len(labels) == 10 * table[:, 0].sum()
+        assert len(np.load(inputs / "query_images.npy")) == len(labels) == data.QUERIES * table[:, 0].sum()
         start = begin = 0
         for ways, shots, count in table.tolist():
             mine, theirs = support[start : start + ways * shots], labels[begin : begin + ways * count]
             assert np.bincount(mine).tolist() == [shots] * ways
-            assert np.bincount(theirs).tolist() == [10] * ways
+            assert np.bincount(theirs).tolist() == [data.QUERIES] * ways
             start, begin = start + ways * shots, begin + ways * count
 
     def test_no_image_twice(self, instance: Path) -> None:
@@ -265,6 +276,32 @@ class TestInstance:
         assert scorer.score(tmp_path, folder / "answers").value == 1.0
 
 
+class TestControls:
+    """What has learnt nothing from the published images."""
+
+    @pytest.mark.parametrize("split", ["dev", "test"])
+    @pytest.mark.parametrize("name", ["nearest_pixel", "random_means", "untrained"])
+    def test_the_baseline_is_better(self, instance: Path, name: str, split: Split) -> None:
+        """Pixels, random features, even with the reference's classifier, stay below the baseline's mean."""
+        torch = pytest.importorskip("torch")
+        episodes, method = (
+            python_module(HOME / "starter/episodes.py"),
+            python_module(METHODS / name / "method.py"),
+        )
+        folder = instance / "private" / split
+        torch.manual_seed(7)
+        learner, found = method.MetaLearner().meta_fit(None), []
+        for task in episodes.load_tasks(folder / "inputs"):
+            predictor = learner.fit(task.support_images, task.support_labels, task.ways, task.shots)
+            found.append(predictor.predict(task.query_images).numpy())
+        table = np.load(folder / "answers/tasks.npy")
+        task_of = np.repeat(np.arange(len(table)), table[:, 1] * table[:, 2])
+        labels = np.load(folder / "answers/labels.npy")
+        values = scorer.normalised_accuracies(labels, np.concatenate(found), table[:, 1], task_of)
+        baseline = mlrcbench.get_competition("meta-learning").card.tier("mini").anchors[split].baseline
+        assert values.mean() < baseline.value
+
+
 class TestStarter:
     """The three stages."""
 
@@ -287,10 +324,11 @@ class TestStarter:
     @pytest.mark.parametrize("overlay", ["starter", "reference"])
     def test_predict(self, instance: Path, tmp_path: Path, overlay: str) -> None:
         """With little training, both write the class ids of three tasks, twice the same and no times."""
-        method = (HOME / overlay / "method.py").read_text()
-        method = method.replace("EPISODES, RATE = 200", "EPISODES, RATE = 3").replace(
-            "DECAY = 330", "DECAY = 3"
+        full = (HOME / overlay / "method.py").read_text()
+        method = full.replace("EPISODES, RATE = 600", "EPISODES, RATE = 3").replace(
+            "DECAY = 400", "DECAY = 3"
         )
+        assert method != full
         places = [self.workspace(instance, tmp_path / name, method) for name in ("one", "two")]
         outputs = [self.run(place) for place in places]
         assert outputs[0].returncode == 0, outputs[0].stderr
@@ -299,8 +337,8 @@ class TestStarter:
         assert np.array_equal(predictions[0], predictions[1])
         ways = np.load(places[0] / "inputs/tasks.npy")[:, 0]
         assert predictions[0].dtype == np.int64
-        assert len(predictions[0]) == 10 * ways.sum()
-        assert (predictions[0] < np.repeat(ways, 10 * ways)).all()
+        assert len(predictions[0]) == data.QUERIES * ways.sum()
+        assert (predictions[0] < np.repeat(ways, data.QUERIES * ways)).all()
 
     def test_nothing_is_remembered(self, instance: Path, tmp_path: Path) -> None:
         """What a method keeps in its module, or in torch's random state, is gone at the next task."""

@@ -12,7 +12,8 @@ What keeps the short ways closed:
   none that is published, shows one of its classes.
 - Class ids are places in a random draw, queries are in random order, domains have no names.
 - Ways and shots cover their ranges evenly in every domain, so that instances are equally hard.
-- Colours tell a little about the class and vary from image to image: they do not decide a task.
+- Colours tell a little about the class and vary from image to image, and what is shown is bright on
+  dark as often as dark on bright: neither colours nor pixels decide a task.
 
 Every random draw comes from a stream of its own, derived from the secret seed: nothing that
 is published helps to predict what is hidden.
@@ -37,7 +38,7 @@ Random = np.random.Generator
 SIDE = 16  # pixels
 TRAIN_CLASSES, TRAIN_IMAGES = 20, 30  # classes of a domain, images of a class
 TASKS = 10  # of each domain, in each split
-WAYS, SHOTS, QUERIES = (2, 20), (1, 20), 10  # classes of a task; images of a class
+WAYS, SHOTS, QUERIES = (2, 20), (1, 20), 15  # classes of a task; images of a class
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ Family = Callable[[Random], Draw]
 class Style:
     """What the pictures of a domain have in common, whatever they show."""
 
-    back: Array  # mean colour of the background, (3,)
-    front: Array  # mean colour of what is shown, (3,)
+    back: Array  # mean colour of the background, (3,); in every other image of what is shown
+    front: Array  # mean colour of what is shown, (3,); in every other image of the background
     tint: float  # weight of a class's own colour in what is shown
     shade: float  # standard deviation of both colours between images
     clutter: float  # amplitude of smooth random structure in the background
@@ -148,8 +149,8 @@ def draw_style(rng: Random) -> Style:
         front=front,
         tint=rng.uniform(0.0, 0.2),
         shade=rng.uniform(0.12, 0.24),
-        clutter=rng.uniform(0.1, 0.3),
-        noise=rng.uniform(0.03, 0.09),
+        clutter=rng.uniform(0.2, 0.4),
+        noise=rng.uniform(0.02, 0.05),
         turn=rng.uniform(0.1, 0.5),
     )
 
@@ -163,6 +164,8 @@ def draw_class(family: Family, style: Style, count: int, rng: Random) -> npt.NDA
     front = (1 - style.tint) * style.front + style.tint * colour
     front = front[:, None, None] + style.shade * rng.normal(size=shape)
     back = style.back[:, None, None] + style.shade * rng.normal(size=shape)
+    inverted = rng.random((count, 1, 1, 1)) < 0.5
+    front, back = np.where(inverted, back, front), np.where(inverted, front, back)
     back = back + style.clutter * band_noise(count, 1.0, 2.0, rng)[:, None]
     light = 1 + 0.4 * rng.normal(size=(count, 1, 1, 1)) * at.x[:, None]
     image = (back + (front - back) * field) * light
@@ -177,7 +180,7 @@ def coordinates(count: int, turn: float, rng: Random) -> Grid:
     y, x = np.meshgrid(line, line, indexing="ij")
     angle = rng.uniform(-turn, turn, (count, 1, 1))
     zoom = np.exp(rng.uniform(-0.2, 0.2, (count, 1, 1)))
-    shift = rng.uniform(-0.3, 0.3, (2, count, 1, 1))
+    shift = rng.uniform(-0.2, 0.2, (2, count, 1, 1))
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     return Grid(cos * x + sin * y + shift[0], cos * y - sin * x + shift[1], rng)
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-EPISODES, RATE = 200, 2e-3
+EPISODES, RATE = 600, 2e-3
 WAYS, SHOTS, QUERIES = 5, 5, 5
 WIDTHS = (16, 32, 32, 32)
 

@@ -1,4 +1,4 @@
-"""A convolution net that learns all published classes at once."""
+"""A convolution net that learns all published classes at once, with a cosine classifier."""
 
 import math
 
@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 STEPS, BATCH, RATE, DECAY = 330, 96, 0.1, 5e-4
+TEMPERATURE = 16.0  # of the cosine classifier
 WIDTHS = (16, 32, 64, 96)
 
 
@@ -38,10 +39,10 @@ def shift(images):
     return functional.pad(images, (2, 2, 2, 2), mode="reflect")[:, :, row : row + 16, column : column + 16]
 
 
-def train(dataset, temperature=16.0):
-    """A network and its cosine classifier, trained on all classes."""
-    network, classes = Network(), int(dataset.labels.max()) + 1
-    head = nn.Parameter(0.05 * torch.randn(classes, WIDTHS[-1]))
+def train(dataset):
+    """A network, trained on all classes by cross-entropy of cosines."""
+    network = Network()
+    head = nn.Parameter(0.05 * torch.randn(int(dataset.labels.max()) + 1, WIDTHS[-1]))
     optimizer = torch.optim.SGD(
         [*network.parameters(), head], RATE, momentum=0.9, nesterov=True, weight_decay=DECAY
     )
@@ -50,7 +51,7 @@ def train(dataset, temperature=16.0):
             group["lr"] = RATE * min(1, (step + 1) / 20) * (1 + math.cos(math.pi * step / STEPS)) / 2
         rows = torch.randint(len(dataset.labels), (BATCH,))
         embedded = functional.normalize(network(shift(dataset.images[rows].float() / 127.5 - 1)))
-        logits = temperature * embedded @ functional.normalize(head).T
+        logits = TEMPERATURE * embedded @ functional.normalize(head).T
         loss = functional.cross_entropy(logits, dataset.labels[rows])
         optimizer.zero_grad()
         loss.backward()

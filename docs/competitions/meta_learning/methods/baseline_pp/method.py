@@ -1,11 +1,11 @@
-"""Baseline++ (Chen et al. 2019): joint training, then a cosine classifier is fitted to each task."""
+"""Baseline++ (Chen et al. 2019): joint training and a classifier for each task, both by cosines."""
 
 import torch
 from torch.nn import functional
 
-from backbone import Network, train
+from backbone import TEMPERATURE, Network, train
 
-STEPS, RATE, TEMPERATURE = 60, 0.05, 16.0
+STEPS, RATE = 60, 0.05
 
 
 class MetaLearner:
@@ -17,14 +17,22 @@ class MetaLearner:
 
 
 class Learner:
-    """Embed the support set."""
+    """Fit a cosine classifier to the embedded support set."""
 
     def __init__(self, network):
         self.network = network
 
     def fit(self, images, labels, ways, shots):
         """Return a predictor."""
-        return Predictor(self.network, self.network.embed(images), labels, ways)
+        support = functional.normalize(self.network.embed(images))
+        head = torch.randn(ways, support.shape[1], requires_grad=True)
+        optimizer = torch.optim.Adam([head], RATE)
+        for _ in range(STEPS):
+            loss = functional.cross_entropy(TEMPERATURE * support @ functional.normalize(head).T, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return Predictor(self.network, functional.normalize(head.detach()))
 
     def save(self, folder):
         """Write the network."""
@@ -39,22 +47,12 @@ class Learner:
 
 
 class Predictor:
-    """A cosine classifier, started from random weights."""
+    """The class of the largest cosine."""
 
-    def __init__(self, network, support, labels, ways):
-        self.network = network
-        support = functional.normalize(support)
-        self.head = torch.nn.Parameter(torch.randn(ways, support.shape[1]))
-        optimizer = torch.optim.Adam([self.head], RATE)
-        for _ in range(STEPS):
-            logits = TEMPERATURE * support @ functional.normalize(self.head).T
-            loss = functional.cross_entropy(logits, labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    def __init__(self, network, head):
+        self.network, self.head = network, head
 
     @torch.no_grad()
     def predict(self, images):
         """Class ids, (n,)."""
-        queries = functional.normalize(self.network.embed(images))
-        return (queries @ functional.normalize(self.head).T).argmax(1)
+        return (functional.normalize(self.network.embed(images)) @ self.head.T).argmax(1)

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 WIDTHS, WAYS, SHOTS, QUERIES = (16, 32, 32, 32), 5, 5, 5
-EPISODES, RATE = 60, 2e-3
-INNER_STEPS, INNER_RATE, TEST_STEPS = 4, 0.1, 12
+EPISODES, RATE = 120, 2e-3
+INNER_STEPS, INNER_RATE, TEST_STEPS = 4, 0.1, 6
 
 
 class Network(nn.Module):

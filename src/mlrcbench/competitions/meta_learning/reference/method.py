@@ -1,4 +1,4 @@
-"""Joint training, features of all depths, a whitened space for each task, optimal transport.
+"""Joint training on varied colours, features of all depths, a whitened space per task, optimal transport.
 
 Own implementation of what the winners of cross-domain challenges have in common. One network
 learns all published classes at once (Chen et al. 2019, arXiv 1904.04232) instead of episodes. A
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-STEPS, BATCH, RATE, DECAY = 330, 96, 0.1, 5e-4
+STEPS, BATCH, RATE, DECAY = 400, 96, 0.1, 5e-4
 TEMPERATURE = 16.0  # of the cosine classifier
 WIDTHS, GRIDS = (16, 32, 64, 96), (4, 4, 2, 1)  # of each block: channels, cells by side of its description
 SHRINKAGE = 0.5  # weight of the total spread in the spread within classes
@@ -62,8 +62,10 @@ def scale(images):
     return images.float() / 127.5 - 1
 
 
-def shift(images):
-    """The same random move of up to two pixels for a batch."""
+def vary(images):
+    """Colours in random order and inverted or not, and one random move of up to two pixels for a batch."""
+    order = torch.rand(len(images), 3).argsort(1)[:, :, None, None].expand_as(images)
+    images = images.gather(1, order) * (2 * torch.randint(0, 2, (len(images), 1, 1, 1)) - 1)
     row, column = torch.randint(0, 5, (2,)).tolist()
     return functional.pad(images, (2, 2, 2, 2), mode="reflect")[:, :, row : row + 16, column : column + 16]
 
@@ -82,13 +84,13 @@ class MetaLearner:
             for group in optimizer.param_groups:
                 group["lr"] = RATE * min(1, (step + 1) / 20) * (1 + math.cos(math.pi * step / STEPS)) / 2
             rows = torch.randint(len(dataset.labels), (BATCH,))
-            embedded = functional.normalize(network(shift(scale(dataset.images[rows]))))
+            embedded = functional.normalize(network(vary(scale(dataset.images[rows]))))
             logits = TEMPERATURE * embedded @ functional.normalize(head).T
             loss = functional.cross_entropy(logits, dataset.labels[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            if (step + 1) % 110 == 0:
+            if (step + 1) % 100 == 0:
                 print(f"step {step + 1}: loss {loss.item():.3f}", flush=True)
         return Learner(network.eval())
 

@@ -1,4 +1,4 @@
-"""A convolution net that learns all published classes at once."""
+"""A convolution net that learns all published classes at once, with a linear classifier."""
 
 import math
 
@@ -38,19 +38,18 @@ def shift(images):
     return functional.pad(images, (2, 2, 2, 2), mode="reflect")[:, :, row : row + 16, column : column + 16]
 
 
-def train(dataset, temperature=16.0):
-    """A network and its cosine classifier, trained on all classes."""
-    network, classes = Network(), int(dataset.labels.max()) + 1
-    head = nn.Parameter(0.05 * torch.randn(classes, WIDTHS[-1]))
+def train(dataset):
+    """A network, trained on all classes by cross-entropy."""
+    network = Network()
+    head = nn.Linear(WIDTHS[-1], int(dataset.labels.max()) + 1)
     optimizer = torch.optim.SGD(
-        [*network.parameters(), head], RATE, momentum=0.9, nesterov=True, weight_decay=DECAY
+        [*network.parameters(), *head.parameters()], RATE, momentum=0.9, nesterov=True, weight_decay=DECAY
     )
     for step in range(STEPS):
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1, (step + 1) / 20) * (1 + math.cos(math.pi * step / STEPS)) / 2
         rows = torch.randint(len(dataset.labels), (BATCH,))
-        embedded = functional.normalize(network(shift(dataset.images[rows].float() / 127.5 - 1)))
-        logits = temperature * embedded @ functional.normalize(head).T
+        logits = head(network(shift(dataset.images[rows].float() / 127.5 - 1)))
         loss = functional.cross_entropy(logits, dataset.labels[rows])
         optimizer.zero_grad()
         loss.backward()

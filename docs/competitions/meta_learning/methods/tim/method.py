@@ -1,0 +1,71 @@
+"""TIM-GD (Boudiaf et al. 2020): joint training, then class means that the queries' information shapes.
+
+A task's classifier starts from the class means and is fitted by gradient descent to the labels of the
+support set, and to be sure about each query but undecided about all of them together (equation 3).
+"""
+
+import torch
+from torch.nn import functional
+
+from backbone import Network, train
+
+STEPS, RATE, TEMPERATURE = 100, 1e-3, 15.0
+LABELS, DOUBT = 0.1, 0.1  # weights of cross-entropy and conditional entropy
+
+
+class MetaLearner:
+    """Train on all classes."""
+
+    def meta_fit(self, dataset):
+        """Return a learner with the trained network."""
+        return Learner(train(dataset))
+
+
+class Learner:
+    """Embed the support set."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def fit(self, images, labels, ways, shots):
+        """Return a predictor."""
+        return Predictor(self.network, functional.normalize(self.network.embed(images)), labels, ways)
+
+    def save(self, folder):
+        """Write the network."""
+        torch.save(self.network.state_dict(), folder / "network.pt")
+
+    @classmethod
+    def load(cls, folder):
+        """Read the network."""
+        network = Network()
+        network.load_state_dict(torch.load(folder / "network.pt"))
+        return cls(network.eval())
+
+
+class Predictor:
+    """Move the class means by what the queries say."""
+
+    def __init__(self, network, support, labels, ways):
+        self.network, self.support, self.labels = network, support, labels
+        self.means = torch.stack([support[labels == label].mean(0) for label in range(ways)])
+
+    def predict(self, images):
+        """Class ids, (n,)."""
+        queries = functional.normalize(self.network.embed(images))
+        weights = self.means.clone().requires_grad_()
+        optimizer = torch.optim.Adam([weights], RATE)
+        for _ in range(STEPS):
+            found = logits(queries, weights).softmax(1)
+            share = found.mean(0)
+            loss = LABELS * functional.cross_entropy(logits(self.support, weights), self.labels)
+            loss = loss + (share * share.log()).sum() - DOUBT * (found * (found + 1e-9).log()).sum(1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return logits(queries, weights).argmax(1)
+
+
+def logits(embedded, weights):
+    """Scaled negative squared distances, (n, ways)."""
+    return -TEMPERATURE / 2 * torch.cdist(embedded, weights).square()
