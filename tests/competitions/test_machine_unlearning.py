@@ -101,7 +101,7 @@ class TestEpsilon:
         expected = max(math.log(0.75 - 1e-5) - math.log(0.5), math.log(0.5 - 1e-5) - math.log(0.25))
         assert scorer._single(upper, lower, scorer.epsilon_table(4)) == pytest.approx(expected)
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=8, deadline=None)
     @given(seed=st.integers(0, 10**6), shift=st.floats(0, 4), scale=st.floats(0.3, 3))
     def test_against_the_plain_formula(self, seed: int, shift: float, scale: float) -> None:
         """The same digits as attack by attack, and the same for both orders of the samples."""
@@ -257,7 +257,10 @@ class TestInstance:
 
     @pytest.mark.slow
     def test_cheats(self, instance: Path, tmp_path: Path) -> None:
-        """One good model with a little noise, or another world's retrained models, earn next to nothing."""
+        """One good model with a little noise, or another world's retrained models, earn next to nothing.
+
+        Noise on the original's weights, as wide as retrained models differ, earns little.
+        """
         answers = instance / "private/dev/answers"
         retrained = load_file(answers / "retrained.safetensors")
         rng = torch.Generator().manual_seed(0)
@@ -268,6 +271,12 @@ class TestInstance:
         assert judged(instance, tmp_path, one) < 0.005
         other = load_file(instance / "private/test/answers/retrained.safetensors")
         assert judged(instance, tmp_path, other) < 0.005
+
+        def blur(stack: Tensors) -> None:
+            for name in ("w0", "w1", "w2"):
+                stack[name] += 0.2 * stack[name].std() * torch.randn(stack[name].shape, generator=rng)
+
+        assert judged(instance, tmp_path, edited(instance, blur)) < 0.02
 
 
 class TestBuild:
@@ -310,7 +319,7 @@ class TestStarter:
 
     @pytest.mark.slow
     def test_starter_and_reference(self, instance: Path, tmp_path: Path) -> None:
-        """The starter repeats itself to the bit, and the reference is far above it on both splits."""
+        """The starter repeats itself to the bit, and the reference is far above easy scores."""
         for split in ("dev", "test"):
             found = {}
             for overlay, run in (("starter", 1), ("starter", 2), ("reference", 1)):
@@ -326,7 +335,8 @@ class TestStarter:
             ]
             assert values[0] is not None
             assert values[1] is not None
-            assert values[1] > 5 * values[0]
+            assert values[0] < 0.005
+            assert values[1] > 0.025
 
     def test_practice(self, instance: Path, tmp_path: Path) -> None:
         """Without arguments, a practice score is printed; its metric is the scorer's."""

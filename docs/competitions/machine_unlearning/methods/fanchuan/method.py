@@ -9,10 +9,10 @@ import torch
 
 from model import CLASSES, Batches, cross_entropy, descend, forward, repeat
 
-UNIFORM_STEPS, UNIFORM_RATE = 4, 0.02
+UNIFORM_STEPS, UNIFORM_RATE = 16, 0.05
 ROUNDS, CONTRAST_RATE, TEMPERATURE = 8, 0.05, 1.15
-REPAIR_STEPS, REPAIR_RATE = 6, 0.06
-LAST_EPOCHS = 2
+REPAIR_STEPS, REPAIR_RATE = 6, 0.25
+LAST_EPOCHS = 5
 
 
 def unlearn(model, sets, count, rng):

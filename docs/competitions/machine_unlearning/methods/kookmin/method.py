@@ -8,7 +8,7 @@ import torch
 
 from model import Batches, cross_entropy, descend, forward, fresh, repeat
 
-SHARE, EPOCHS, RATE, SLOW = 0.25, 5, 0.06, 0.3
+SHARE, EPOCHS, RATE, SLOW = 0.15, 8, 0.08, 0.3
 
 
 def gradients(model, images):

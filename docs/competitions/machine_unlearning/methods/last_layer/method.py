@@ -5,13 +5,13 @@ A new last layer, then as many epochs at the same rate as the retrained models h
 
 from model import Batches, cross_entropy, descend, forward, fresh, repeat
 
-EPOCHS, RATE = 24, 0.02
+HEAD, EPOCHS, RATE = 0.7, 32, 0.02
 
 
 def unlearn(model, sets, count, rng):
     """A stack of `count` models."""
     stack, new = repeat(model, count), fresh(model, count, rng)
-    stack |= {name: new[name] for name in ("w2", "b2")}
+    stack |= {name: HEAD * new[name] for name in ("w2", "b2")}
     retain = Batches(sets["retain"], count, rng)
 
     def loss(stack):

@@ -5,7 +5,7 @@ There is no base model to begin with, so this is the nearest to retraining that 
 
 from model import Batches, cross_entropy, descend, forward, fresh
 
-EPOCHS, RATE = 24, 0.05
+EPOCHS, RATE = 32, 0.05
 
 
 def unlearn(model, sets, count, rng):

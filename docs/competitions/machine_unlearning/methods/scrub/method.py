@@ -2,7 +2,7 @@
 
 from model import Batches, cross_entropy, descend, forward, repeat
 
-ROUNDS, LEAVE_STEPS, LEAVE_RATE = 3, 4, 0.03
+ROUNDS, LEAVE_STEPS, LEAVE_RATE = 3, 8, 0.05
 RATE, LABELS, TEACHER = 0.03, 1.0, 0.5
 LAST_EPOCHS = 2
 

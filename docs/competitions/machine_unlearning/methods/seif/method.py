@@ -7,7 +7,7 @@ import torch
 
 from model import CLASSES, Batches, cross_entropy, descend, forward, repeat
 
-NOISE, EPOCHS, RATE, NEAR = 0.7, 4, 0.05, 1.0
+NOISE, EPOCHS, RATE, NEAR = 0.7, 8, 0.05, 1.0
 
 
 def unlearn(model, sets, count, rng):

@@ -11,8 +11,8 @@ import torch
 
 from model import CLASSES, Batches, cross_entropy, descend, forward, fresh, repeat
 
-ERASE_STEPS, ERASE_WEIGHT, ERASE_RATE = 10, 0.5, 0.03
-EPOCHS, RATE = 8, 0.08
+ERASE_STEPS, ERASE_WEIGHT, ERASE_RATE = 24, 0.5, 0.03
+HEAD, EPOCHS, RATE = 0.7, 8, 0.08
 
 
 def unlearn(model, sets, count, rng):
@@ -31,5 +31,5 @@ def unlearn(model, sets, count, rng):
     stack = descend(repeat(model, count), forgetting, ERASE_STEPS, ERASE_RATE)
     print("erased", flush=True)
     new = fresh(model, count, rng)
-    stack |= {name: new[name] for name in ("w2", "b2")}
+    stack |= {name: HEAD * new[name] for name in ("w2", "b2")}
     return descend(stack, learning, EPOCHS * learn.per_epoch, RATE)
