@@ -39,7 +39,7 @@ def actions() -> list[Tool]:
 def _tool(spec: dict[str, Any]) -> Tool:
     async def execute(**kwargs: Any) -> str:
         session = _sessions[store().get(_KEY)]
-        result = await anyio.to_thread.run_sync(session.call, spec["name"], kwargs)
+        result: mlrcbench.ToolResult = await anyio.to_thread.run_sync(session.call, spec["name"], kwargs)
         if result.is_error:
             raise ToolError(result.text)
         return result.text

@@ -169,9 +169,10 @@ class MlrcbenchSandbox(SandboxEnvironment):
         """
         box = self._box
         try:
-            return await anyio.to_thread.run_sync(
+            done: tuple[int, bytes, bytes] = await anyio.to_thread.run_sync(
                 self._call, box, command, input, timeout, most, abandon_on_cancel=True
             )
+            return done
         except anyio.get_cancelled_exc_class():
             self._box = open_sandbox(self._kind, Policy(self._root))
             box.interrupt()
