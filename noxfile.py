@@ -17,8 +17,9 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests", "contract", "docs", "build"]
 # Frameworks that mlrcbench plugs into each have a session and an environment of their own: `nox -t peers`.
-# In CPU seconds on two slow cores, installation + tests: inspect 40 + 21, sdks 32 + about 25, trl 15 (with
-# PyTorch there already) + 24, harbor 48 + 7. All are offline once installed; none is default.
+# None is default, as together they take longer than all the rest. In CPU seconds on two slow cores,
+# installation + tests: inspect 40 + 21, sdks 32 + 25, trl 15 (PyTorch being there) + 24, harbor 48 + 7,
+# mcp 6 + 10, openenv 22 + 37, verifiers 26 + 35.
 WITHOUT_TORCH = ("gymnasium", "numpy", "safetensors", "tqdm", "typing-extensions")
 TESTING = ("pytest", "pytest-xdist", "hypothesis")
 
@@ -83,78 +84,69 @@ def docs(session: nox.Session) -> None:
     check(session, "pytest", "-n", "2", "tests/test_examples.py", "tests/test_docs.py", *session.posargs)
 
 
-def check_peer(session: nox.Session, name: str, *peers: str) -> None:
+def peer(session: nox.Session, name: str, *packages: str) -> None:
     """Test an adapter beside its framework; the template, on which it is tested, needs no torch."""
-    session.install("--no-compile", *WITHOUT_TORCH, *TESTING, *peers)
+    session.install("--no-compile", *WITHOUT_TORCH, *TESTING, *packages)
     session.install("--no-deps", "-e", ".")
-    session.run(
-        "pytest", *(str(path) for path in sorted(pathlib.Path().glob(f"tests/integrations/test_{name}*.py")))
-    )
+    tests = sorted(pathlib.Path("tests/integrations").glob(f"test_{name}*.py"))
+    session.run("pytest", *map(str, tests), *session.posargs)
 
 
 @nox.session(tags=["peers"])
 def peer_sdks(session: nox.Session) -> None:
     """Agent SDKs play an episode by their own loops."""
-    peers = ("langchain", "langchain-openai", "smolagents", "openai-agents", "openai", "anthropic")
-    check_peer(session, "sdks", *peers)
+    packages = ("langchain", "langchain-openai", "smolagents", "openai-agents", "openai", "anthropic")
+    peer(session, "sdks", *packages)
 
 
 @nox.session(tags=["peers"])
 def peer_inspect(session: nox.Session) -> None:
     """Inspect evaluates our tasks, and its conformance suite our sandbox."""
-    check_peer(session, "inspect", "inspect_ai>=0.3.280,<0.4", "openai>=3.4")
+    peer(session, "inspect", "inspect_ai>=0.3.280,<0.4", "openai>=3.4")
 
 
 @nox.session(tags=["peers"])
 def peer_trl(session: nox.Session) -> None:
     """TRL trains on our environments."""
-    check_peer(session, "trl", TORCH, "trl>=1.16,<2")
+    peer(session, "trl", TORCH, "trl>=1.16,<2")
 
 
 @nox.session(tags=["peers"], python="3.12")
 def peer_harbor(session: nox.Session) -> None:
     """Harbor's loader takes our tasks."""
-    check_peer(session, "harbor", "harbor>=0.24,<1")
+    peer(session, "harbor", "harbor>=0.24,<1")
 
 
-@nox.session
-def ray(session: nox.Session) -> None:
-    """Runs on a Ray cluster of this machine, a node of which dies; not among the default sessions."""
-    session.install("--no-compile", TORCH, "-e", ".[ray]", "pytest", "pytest-xdist", "hypothesis")
-    session.run("pytest", "tests/runs/test_cluster.py", *session.posargs)
+@nox.session(tags=["peers"])
+@nox.parametrize("version", ["1.30.0", "2.3.0"])
+def peer_mcp(session: nox.Session, version: str) -> None:
+    """A client of MCP plays, with either major of its SDK."""
+    peer(session, "mcp", f"mcp=={version}")
 
 
-def peer(session: nox.Session, test: str, *packages: str) -> None:
-    """Run one integration's tests beside its framework, without what it does not need: PyTorch, datasets."""
-    light = ["gymnasium>=1.1,<2", "numpy", "safetensors", "tqdm", "typing-extensions"]
-    session.install(*light, "pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.100", *packages)
-    session.install("--no-deps", "-e", ".")
-    session.run("pytest", f"tests/integrations/test_{test}.py", *session.posargs)
-
-
-@nox.session
-@nox.parametrize("major", ["1.30.0", "2.3.0"])
-def peer_mcp(session: nox.Session, major: str) -> None:
-    """MCP, with either major of its SDK."""
-    peer(session, "mcp", f"mcp=={major}")
-
-
-@nox.session
+@nox.session(tags=["peers"])
 def peer_openenv(session: nox.Session) -> None:
-    """OpenEnv."""
+    """OpenEnv's client plays, and its checker passes."""
     peer(session, "openenv", "openenv>=0.10,<0.11")
 
 
-@nox.session
+@nox.session(tags=["peers"])
 def peer_verifiers(session: nox.Session) -> None:
-    """verifiers; its harness asks the package index."""
+    """A verifiers evaluation plays; its harness asks the package index."""
     peer(session, "verifiers", "verifiers>=0.4,<0.5", "uv")
 
 
-@nox.session
+@nox.session(tags=["peers"])
 def peer_ray(session: nox.Session) -> None:
-    """Ray and RLlib."""
+    """Episodes as Ray's actors, and PPO of RLlib on numbers."""
     peer(session, "ray", TORCH, "ray[rllib]>=2.50")
+
+
+@nox.session(tags=["peers"])
+def ray(session: nox.Session) -> None:
+    """Runs on a Ray cluster of this machine, a node of which dies."""
+    session.install("--no-compile", TORCH, "-e", ".[ray]", *TESTING)
+    session.run("pytest", "tests/runs/test_cluster.py", *session.posargs)
 
 
 @nox.session
@@ -166,7 +158,7 @@ def build(session: nox.Session) -> None:
         old.unlink()
     session.run("python", "-m", "build", "--outdir", str(folder))
     (wheel,) = folder.glob("*.whl")
-    session.install("gymnasium", "numpy", "safetensors", "tqdm", "typing-extensions")
+    session.install(*WITHOUT_TORCH)
     session.install("--no-deps", "--force-reinstall", str(wheel))
     # The template needs no torch; played from outside of the checkout, it needs the wheel's files.
     session.chdir(folder)

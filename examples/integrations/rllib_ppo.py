@@ -2,7 +2,7 @@
 
     python examples/integrations/rllib_ppo.py [--iterations 10] [--seed 0]
 
-Needs `pip install 'mlrcbench[ray]'`. An episode has three steps at most and is paid once.
+Needs `pip install 'mlrcbench[rllib]'`. An episode has three steps at most and is paid once.
 """
 
 import argparse
