@@ -160,8 +160,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             part = content if sent is None else content[:sent]
+            self.server.sent += len(part)  # before the client has it, and a test may look
             self.wfile.write(part)
-            self.server.sent += len(part)
             if len(part) < len(content):
                 self.close_connection = True
 
