@@ -149,6 +149,13 @@ def write_file(path: str, mode: int, content: bytes) -> None:
         os.close(descriptor)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file in one step: whoever looks, also after a crash, finds the old content or the new."""
+    scratch = path.with_name(f".{path.name}.new")
+    scratch.write_text(text, "utf-8")
+    os.replace(scratch, path)
+
+
 def write_all(descriptor: int, content: bytes) -> int:
     """Write all of it; how many bytes that were."""
     view = memoryview(content)

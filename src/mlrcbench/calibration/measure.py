@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from mlrcbench.actions import WriteFile
 from mlrcbench.artefacts import collect
@@ -22,6 +21,7 @@ from mlrcbench.competition import PUBLIC_SECRET, Competition, Instance, build_cp
 from mlrcbench.env import ResearchEnv
 from mlrcbench.errors import WorkspaceError
 from mlrcbench.evaluation import score_artefacts
+from mlrcbench.files import replace_text
 from mlrcbench.score import SPLITS, Score, Split
 from mlrcbench.scratch import scratch
 
@@ -89,20 +89,23 @@ def measure(
         All measurements that were asked for, in order.
     """
     known = {_key(one): one for one in (read_measurements(log) if log and log.exists() else [])}
-    _write(log, list(known.values()), "w")  # without a torn last line
+    digests = {method.name: _digest(competition, method) for method in methods}
+    _replace(log, list(known.values()))  # without a torn last line
     found: list[Measurement] = []
     for number, method, repeat in _plan(methods, instances, ladder_instances, repeats):
-        digest = _digest(competition, method)
+        digest = digests[method.name]
         keys = [(method.name, number, split, repeat, digest) for split in SPLITS]
         if all(key in known for key in keys):
             found += [known[key] for key in keys]
             continue
         if on_work is not None:
             on_work(f"instance {number}: {method.label}{f', run {repeat + 1}' if repeat else ''}")
-        fresh = list(_measure_one(competition, method, number, repeat, sandbox))
-        _write(log, fresh, "a")
+        fresh = list(_measure_one(competition, method, number, repeat, sandbox=sandbox, digest=digest))
+        if log is not None:
+            with log.open("a", encoding="utf-8") as file:
+                file.write(_lines(fresh))
         found += fresh
-    _write(log, found, "w")
+    _replace(log, found)
     return found
 
 
@@ -158,7 +161,7 @@ def read_measurements(log: Path) -> list[Measurement]:
 
 
 def _measure_one(
-    competition: Competition, method: Method, number: int, repeat: int, sandbox: str
+    competition: Competition, method: Method, number: int, repeat: int, *, sandbox: str, digest: str
 ) -> Iterator[Measurement]:
     """Both splits of one method on one instance."""
     instance = competition.instance(number, secret=PUBLIC_SECRET)
@@ -182,7 +185,7 @@ def _measure_one(
             cpu_seconds=round(score.cpu_seconds, 2),
             peak_memory_bytes=score.peak_memory_bytes,
             build_cpu_seconds=build_cpu_seconds(instance),
-            digest=_digest(competition, method),
+            digest=digest,
         )
 
 
@@ -207,13 +210,11 @@ def _key(one: Measurement) -> tuple[str, int, Split, int, str]:
     return (one.method, one.instance, one.split, one.repeat, one.digest)
 
 
-def _write(log: Path | None, measurements: Sequence[Measurement], mode: Literal["a", "w"]) -> None:
-    """Append to the log, or replace it."""
-    if log is None:
-        return
-    log.parent.mkdir(parents=True, exist_ok=True)
-    target = log if mode == "a" else log.with_suffix(".new")
-    with target.open(mode, encoding="utf-8") as file:
-        for one in measurements:
-            file.write(json.dumps(dataclasses.asdict(one)) + "\n")
-    target.replace(log)
+def _lines(measurements: Sequence[Measurement]) -> str:
+    return "".join(json.dumps(dataclasses.asdict(one)) + "\n" for one in measurements)
+
+
+def _replace(log: Path | None, measurements: Sequence[Measurement]) -> None:
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(log, _lines(measurements))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median_low
@@ -12,6 +11,7 @@ from typing import Any
 
 from mlrcbench import __version__
 from mlrcbench.errors import RunError
+from mlrcbench.files import replace_text
 from mlrcbench.judge.prompts import DIMENSIONS
 from mlrcbench.judge.statistics import bootstrap_correlation, ordinal_alpha
 from mlrcbench.judge.study import VARIANTS, Rating
@@ -58,9 +58,7 @@ def write_judgement(folder: Path, ratings: Sequence[Rating], summary: dict[str, 
     lines = "".join(f"{json.dumps(dataclasses.asdict(one))}\n" for one in ratings)
     told = {"version": _VERSION, "mlrcbench": __version__, **summary}
     for name, text in ((RATINGS, lines), (SUMMARY, json.dumps(told, indent=1, allow_nan=False) + "\n")):
-        scratch = folder / f"{name}.new"
-        scratch.write_text(text, "utf-8")
-        os.replace(scratch, folder / name)
+        replace_text(folder / name, text)
 
 
 def read_judgement(directory: Path) -> dict[str, Any] | None:

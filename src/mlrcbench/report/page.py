@@ -13,12 +13,12 @@ import gzip
 import hashlib
 import html
 import json
-import os
 import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mlrcbench.files import replace_text
 from mlrcbench.report.episode import describe_episode
 from mlrcbench.report.plots import draw_all
 from mlrcbench.report.summary import Report
@@ -54,9 +54,7 @@ def write_html(report: Report, path: Path, on_episode: Callable[[], None] | None
         script=script,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{path.name}.new")
-    scratch.write_text(page, "utf-8")
-    os.replace(scratch, path)
+    replace_text(path, page)
 
 
 def _data(report: Report, on_episode: Callable[[], None] | None) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 from mlrcbench import __version__
 from mlrcbench.agents.named import LlmOptions, check_name, is_model
 from mlrcbench.errors import RegistryError, RunError
+from mlrcbench.files import replace_text
 from mlrcbench.registry import get_competition
 
 PLAN = "run.json"
@@ -112,9 +112,7 @@ class Plan:
             {"version": _VERSION, "mlrcbench": __version__, **dataclasses.asdict(self), "llm": llm},
             indent=1,
         )
-        scratch = path.with_suffix(".new")
-        scratch.write_text(text + "\n", "utf-8")
-        os.replace(scratch, path)
+        replace_text(path, text + "\n")
 
     @property
     def _has_models(self) -> bool:

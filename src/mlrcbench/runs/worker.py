@@ -23,6 +23,7 @@ from mlrcbench.agents.react import ReactAgent
 from mlrcbench.competition import Competition
 from mlrcbench.env import ResearchEnv
 from mlrcbench.errors import AgentError, MlrcbenchError
+from mlrcbench.files import replace_text
 from mlrcbench.record import read_record
 from mlrcbench.registry import get_competition
 from mlrcbench.runs.results import RESULT
@@ -40,9 +41,7 @@ def main() -> None:
     started = time.monotonic()
     result = {"assignment": request["assignment"], **_play(request, folder, program)}
     result["seconds"] = round(time.monotonic() - started, 3)
-    scratch = folder / f"{RESULT}.new"
-    scratch.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    os.replace(scratch, folder / RESULT)
+    replace_text(folder / RESULT, json.dumps(result, indent=1) + "\n")
 
 
 def _play(request: dict[str, Any], folder: Path, program: ExternalAgent | None) -> dict[str, Any]:

@@ -7,7 +7,6 @@ network. One process at a time works on a source; a second one waits, and finds 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from mlrcbench.errors import DataError
-from mlrcbench.files import locked
+from mlrcbench.files import locked, replace_text
 from mlrcbench.sources.archives import check_space, stem, unpack
 from mlrcbench.sources.download import download
 from mlrcbench.sources.hub import fetch_repository
@@ -161,9 +160,7 @@ def _read_done(root: Path) -> dict[str, Any]:
 
 
 def _write_done(root: Path, done: Mapping[str, Any]) -> None:
-    scratch = root / f".{_DONE}"
-    scratch.write_text(json.dumps(done, indent=1), "utf-8")
-    os.replace(scratch, root / _DONE)
+    replace_text(root / _DONE, json.dumps(done, indent=1))
 
 
 def _by_hand(competition: str, source: Source) -> str:
