@@ -56,7 +56,7 @@ def workspace(tmp_path: Path) -> Workspace:
     (view / "table.csv").write_text("x,y\n1,2\n")
     made = Workspace(
         tmp_path / "workspace",
-        starter=starter,
+        starter=(starter,),
         statement="# A statement\n",
         editable=("method.py",),
         views={"data": view},

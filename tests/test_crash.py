@@ -24,7 +24,7 @@ from pathlib import Path
 from mlrcbench.child import call
 folder = Path(sys.argv[1])
 paths = {"public": str(folder), "private": str(folder), "seed": 0, "tier": "mini"}
-call("build", folder, paths, seconds=600)
+call("build", folder / "data.py", paths, seconds=600)
 """
 
 

@@ -28,7 +28,6 @@ from mlrcbench.score import Score
 from mlrcbench.scratch import scratch
 
 _BOOT = "import sys; sys.path.append({root!r}); from mlrcbench.child import main; main({descriptor})"
-MODULES = {"build": "data.py", "convert": "full.py", "score": "scorer.py"}
 _PATHS = ("raw", "public", "private", "artefacts", "answers")
 _POLL_SECONDS = 0.2
 _PR_SET_PDEATHSIG = 1
@@ -42,18 +41,18 @@ class ChildError(Exception):
 
 def call(
     function: str,
-    folder: Path,
+    module: Path,
     arguments: Mapping[str, Any],
     *,
     seconds: float,
     threads: int = 1,
     on_output: Callable[[str], None] | None = None,
 ) -> Any:
-    """Call `build`, `convert` or `score` of a competition's folder in a fresh process.
+    """Call a function of a competition's module in a fresh process.
 
     Args:
-        function: A name in `MODULES`.
-        folder: The competition's folder.
+        function: "build", "convert" or "score".
+        module: The file that has it.
         arguments: JSON types.
         seconds: Wall time; then it is killed.
         threads: For numeric libraries.
@@ -71,7 +70,7 @@ def call(
     with os.fdopen(read_end, "rb") as answers, tempfile.TemporaryFile() as output:
         root = str(Path(__file__).parent.parent)
         request = json.dumps(
-            {"function": function, "folder": str(folder), "arguments": dict(arguments), "parent": os.getpid()}
+            {"function": function, "module": str(module), "arguments": dict(arguments), "parent": os.getpid()}
         )
         with scratch("child") as home:
             try:
@@ -99,7 +98,7 @@ def main(descriptor: int) -> None:
     """The child's side: read the request, call the function, write the answer."""
     request = json.load(sys.stdin)
     _end_with(request["parent"])
-    path = Path(request["folder"]) / MODULES[request["function"]]
+    path = Path(request["module"])
     arguments = {key: Path(value) if key in _PATHS else value for key, value in request["arguments"].items()}
     answer: dict[str, Any]
     try:

@@ -43,6 +43,7 @@ ENTRIES = (
     "scorer.py",
 )
 FULL_ENTRIES = ("full.py", "statement_full.md")  # of a competition that has a full tier
+FULL_EXTRAS = ("starter_full", "scorer_full.py")  # where real data needs other code than generated data
 PUBLIC_SECRET = "public"
 BUILD_SECONDS = 3600.0
 CONVERT_SECONDS = 24 * 3600.0
@@ -129,6 +130,16 @@ class Competition:
             return self.statement
         return (self.folder / "statement_full.md").read_text("utf-8")
 
+    def starter_of(self, tier: str) -> tuple[Path, ...]:
+        """The folder that an agent sees, and what a tier with sources lays over it."""
+        layers = (self.starter, self.folder / "starter_full")
+        return layers if self.card.tier(tier).sources and layers[1].is_dir() else layers[:1]
+
+    def scorer_of(self, tier: str) -> Path:
+        """The file that judges."""
+        own = self.folder / "scorer_full.py"
+        return own if self.card.tier(tier).sources and own.exists() else self.folder / "scorer.py"
+
     def overlay(self, name: str) -> dict[str, str]:
         """Files of "starter", or of what is laid over it, "baseline" or "reference": path -> text."""
         root = self.folder / name
@@ -141,10 +152,11 @@ class Competition:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over the code that makes and judges generated instances, as hex."""
-        return self._code_digest("data.py")
+        return self._code_digest("mini")
 
-    def _code_digest(self, maker: str) -> str:
-        code = [hash_file(self.folder / name) for name in (maker, "scorer.py")]
+    def _code_digest(self, tier: str) -> str:
+        maker = "full.py" if self.card.tier(tier).sources else "data.py"
+        code = [hash_file(path) for path in (self.folder / maker, self.scorer_of(tier))]
         return hashlib.sha256(f"{self.card.version} {' '.join(code)}".encode()).hexdigest()
 
     def instance(
@@ -195,7 +207,7 @@ class Competition:
         kind, key = _secret(None if real else secret)  # so that its path is no guess, either way
         kind = "none" if real else kind
         derived = _derive(key, self.card, tier, 0 if real else seed)
-        digest = self._code_digest("full.py") if real else self.digest
+        digest = self._code_digest(tier)
         name = hashlib.sha256(derived + digest.encode()).hexdigest()[:24]
         return kind, derived, home() / "instances" / f"{self.id}-v{self.card.version}-{tier}" / name
 
@@ -232,17 +244,15 @@ class Competition:
             folder.mkdir(parents=True)
         arguments: dict[str, Any] = {"public": str(public), "private": str(private)}
         if isinstance(origin, int):
-            function, seconds, arguments = "build", BUILD_SECONDS, arguments | {"seed": origin, "tier": tier}
+            function, module, seconds = "build", "data.py", BUILD_SECONDS
+            arguments |= {"seed": origin, "tier": tier}
         else:
-            function, seconds, arguments = (
-                "convert",
-                CONVERT_SECONDS,
-                arguments | {"raw": str(origin.absolute())},
-            )
+            function, module, seconds = "convert", "full.py", CONVERT_SECONDS
+            arguments |= {"raw": str(origin.absolute())}
         try:
             call(
                 function,
-                self.folder,
+                self.folder / module,
                 arguments,
                 seconds=seconds,
                 threads=self.card.tier(tier).limits.threads,

@@ -114,7 +114,7 @@ class Episode:
         limits = branching.workspace_limits(competition, instance.tier)
         self.workspace = Workspace(
             folder / "workspace",
-            starter=competition.starter,
+            starter=competition.starter_of(instance.tier),
             statement=competition.statement_of(instance.tier),
             editable=competition.card.editable,
             views={DATA: instance.public},

@@ -123,9 +123,8 @@ def score_artefacts(artefacts: Path, competition: Competition, instance: Instanc
     limits = competition.card.tier(instance.tier).limits
     arguments = {"artefacts": str(artefacts), "answers": str(instance.answers(split))}
     try:
-        answer = call(
-            "score", competition.folder, arguments, seconds=limits.scoring_seconds, threads=limits.threads
-        )
+        scorer = competition.scorer_of(instance.tier)
+        answer = call("score", scorer, arguments, seconds=limits.scoring_seconds, threads=limits.threads)
         score = Score.from_json(answer)
     except SubmissionError as error:
         return Score.invalid(str(error))

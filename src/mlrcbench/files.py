@@ -127,17 +127,19 @@ def copy_tree(
 
 
 @functools.lru_cache(maxsize=64)
-def load_tree(root: Path) -> tuple[tuple[str, int, bytes | None], ...]:
-    """A small tree that does not change, kept in memory: path, permission bits, content.
+def load_tree(*roots: Path) -> tuple[tuple[str, int, bytes | None], ...]:
+    """Small trees that do not change, one over the other, kept in memory: path, permission bits, content.
 
     Folders have no content and come before what is in them; compiled Python is left out.
     """
-    found: list[tuple[str, int, bytes | None]] = []
-    for entry in walk(root, skip=is_cache):
-        if entry.is_folder or entry.is_file:
-            content = (root / entry.path).read_bytes() if entry.is_file else None
-            found.append((entry.path, stat.S_IMODE(entry.info.st_mode) & 0o777 | 0o600, content))
-    return tuple(found)
+    found: dict[str, tuple[str, int, bytes | None]] = {}
+    for root in roots:
+        for entry in walk(root, skip=is_cache):
+            if entry.is_folder or entry.is_file:
+                content = (root / entry.path).read_bytes() if entry.is_file else None
+                mode = stat.S_IMODE(entry.info.st_mode) & 0o777 | 0o600
+                found[entry.path] = (entry.path, mode, content)
+    return tuple(found.values())
 
 
 def write_file(path: str, mode: int, content: bytes) -> None:

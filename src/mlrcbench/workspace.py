@@ -49,7 +49,7 @@ class Workspace:
 
     Args:
         root: Its folder; made by `create`.
-        starter: The competition's starter folder.
+        starter: The competition's starter folder, and what is laid over it.
         statement: Text of the statement.
         editable: Globs over starter files that may change.
         views: Name in the workspace -> folder outside that it shows, read-only.
@@ -60,7 +60,7 @@ class Workspace:
         self,
         root: Path,
         *,
-        starter: Path,
+        starter: tuple[Path, ...],
         statement: str,
         editable: tuple[str, ...],
         views: Mapping[str, Path],
@@ -76,7 +76,7 @@ class Workspace:
     @property
     def starter_files(self) -> dict[str, bytes]:
         """The starter's files by relative path."""
-        return {path: content for path, _, content in load_tree(self._starter) if content is not None}
+        return {path: content for path, _, content in load_tree(*self._starter) if content is not None}
 
     def create(self) -> None:
         """Make the folder: starter, statement, views."""
@@ -243,7 +243,7 @@ class Workspace:
         """Make the folder with the starter's files and the statement."""
         root = str(self.root)
         os.mkdir(root)
-        for path, mode, content in load_tree(self._starter):
+        for path, mode, content in load_tree(*self._starter):
             if content is None:
                 os.mkdir(f"{root}/{path}")
             elif with_editable or not self.is_editable(path):

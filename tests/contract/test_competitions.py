@@ -14,7 +14,7 @@ import pytest
 import mlrcbench
 from mlrcbench.agents import play
 from mlrcbench.agents.named import make_agent
-from mlrcbench.competition import ENTRIES, FULL_ENTRIES, Competition
+from mlrcbench.competition import ENTRIES, FULL_ENTRIES, FULL_EXTRAS, Competition
 from mlrcbench.files import hash_tree, walk
 from mlrcbench.metrics import better, improvement
 from mlrcbench.sandbox import isolation_report
@@ -30,9 +30,10 @@ pytestmark = pytest.mark.parametrize("competition", COMPETITIONS, ids=lambda com
 
 
 def test_the_folder_has_the_eight_entries(competition: Competition) -> None:
-    """Those, two more with a full tier, and nothing else."""
+    """Those, two to four more with a full tier, and nothing else."""
     found = {path.name for path in competition.folder.iterdir()} - {"__pycache__"}
-    assert found == {*ENTRIES, *(FULL_ENTRIES if "full" in competition.card.tiers else ())}
+    full = "full" in competition.card.tiers
+    assert found - set(FULL_EXTRAS if full else ()) == {*ENTRIES, *(FULL_ENTRIES if full else ())}
     assert (competition.folder / "__init__.py").read_text() == ""
 
 

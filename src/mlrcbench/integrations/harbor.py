@@ -57,9 +57,13 @@ def export_harbor(
 
     Raises:
         RegistryError: There is no such competition or tier.
-        DataError: The instance cannot be built, or the directory is in use.
+        DataError: The instance cannot be built, the directory is in use, or the data is real.
     """
     found = mlrcbench.get_competition(competition)
+    if found.card.tier(tier).sources:
+        raise mlrcbench.DataError(
+            f"the {tier} tier of {competition} has real data, not ours to pass on; export a generated tier"
+        )
     built = found.instance(instance, tier, secret=secret)
     if directory.exists() and any(directory.iterdir()):
         raise mlrcbench.DataError(f"{directory} is not empty; name a folder that does not exist yet")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 
-from mlrcbench.competition import Competition
-from mlrcbench.files import walk
+from mlrcbench.files import load_tree, walk
 from mlrcbench.record import Record
 from mlrcbench.registry import get_competition
 
@@ -23,7 +23,9 @@ def changes(record: Record) -> str:
         competition = get_competition(record.header["competition"])
     except Exception as error:  # a competition that is not installed here
         return f"({error})"
-    return _diff(competition, folders[-1])
+    layers = competition.starter_of(record.header["tier"])
+    starter = {path: (content or b"").decode() for path, _, content in load_tree(*layers)}
+    return _diff(starter, folders[-1])
 
 
 def cut(text: str, most: int) -> str:
@@ -34,8 +36,7 @@ def cut(text: str, most: int) -> str:
     return f"{text[:half]}\n[... {len(text) - 2 * half:,} characters left out ...]\n{text[-half:]}"
 
 
-def _diff(competition: Competition, folder: Path) -> str:
-    starter = competition.overlay("starter")
+def _diff(starter: Mapping[str, str], folder: Path) -> str:
     parts = []
     for entry in walk(folder):
         if not entry.is_file or entry.path == "statement.md" or entry.info.st_size > _FILE_BYTES:

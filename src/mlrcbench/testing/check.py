@@ -230,7 +230,7 @@ class _Builds:
             folder.mkdir(parents=True)
         arguments = {"public": str(public), "private": str(private), "seed": seed, "tier": "mini"}
         threads = self._competition.card.tier("mini").limits.threads
-        call("build", self._competition.folder, arguments, seconds=BUILD_SECONDS, threads=threads)
+        call("build", self._competition.folder / "data.py", arguments, seconds=BUILD_SECONDS, threads=threads)
         return root
 
     def __enter__(self) -> _Builds:

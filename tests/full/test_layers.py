@@ -1,0 +1,110 @@
+"""A tier of real data may lay files over the starter and judge by a scorer of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import mlrcbench
+from mlrcbench.competition import Competition
+from mlrcbench.integrations.harbor import export_harbor
+from mlrcbench.preparation import prepare_real
+from mlrcbench.runs.changes import changes
+from tests.conftest import body, copy_of_template
+
+TIER = """
+[tiers.full]
+data = "real"
+
+[tiers.full.sources.one]
+licence = "CC0"
+gate = "kaggle"
+steps = "Ask."
+layout = ["note.txt"]
+download_bytes = 0
+disk_bytes = 10
+"""
+
+CONVERT = """
+import importlib.util
+import pathlib
+
+from mlrcbench.sources import raw as found
+
+
+def convert(raw, public, private):
+    found.find(raw / "one", "note.txt")
+    folder = pathlib.Path({folder!r})
+    spec = importlib.util.spec_from_file_location("data", folder / "data.py")
+    data = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(data)
+    data.build(public, private, seed=0, tier="mini")
+"""
+
+SCORER = """
+from mlrcbench import Score
+
+
+def score(artefacts, answers):
+    return Score(0.5, details={"by_the_full_tier": 1.0})
+"""
+
+
+@pytest.fixture
+def competition(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Competition:
+    """The template with a full tier that replaces one file of the starter, adds one, and scores 0.5."""
+    folder = copy_of_template(tmp_path)
+    card = (folder / "card.toml").read_text()
+    limits = card[card.index("[tiers.mini.limits]") :].replace("mini", "full")
+    (folder / "card.toml").write_text(f"{card}\n{TIER}\n{limits}")
+    (folder / "statement_full.md").write_text("# Full\n")
+    (folder / "full.py").write_text(CONVERT.format(folder=str(folder)))
+    (folder / "scorer_full.py").write_text(SCORER)
+    layer = folder / "starter_full"
+    (layer / "models").mkdir(parents=True)
+    (layer / "models" / "load.py").write_text("NAME = 'large'\n")
+    main = (folder / "starter" / "main.py").read_text()
+    (layer / "main.py").write_text(f"print('the full tier')\n{main}")
+    note = tmp_path / "given" / "note.txt"
+    note.parent.mkdir()
+    note.write_text("real\n")
+    made = Competition(folder)
+    prepare_real(made, data=note.parent, quiet=True)
+    for module in ("verify", "runs.changes"):
+        monkeypatch.setattr(f"mlrcbench.{module}.get_competition", lambda _: made)
+    return made
+
+
+def test_a_full_tier_lays_files_over_the_starter(competition: Competition, tmp_path: Path) -> None:
+    """They are seen and protected in that tier, its scorer judges, and the record says what changed."""
+    with mlrcbench.make(competition, tier="full", records=tmp_path / "records") as env:
+        env.reset(seed=0)
+        assert "the full tier" in body(env, mlrcbench.Run("python main.py"))
+        assert "large" in body(env, mlrcbench.ReadFile("models/load.py"))
+        assert "is protected" in body(env, mlrcbench.WriteFile("models/load.py", ""))
+        env.step(mlrcbench.Run("echo broken > models/load.py; echo > main.py"))
+        score = env.evaluate("dev")
+        assert score.value == 0.5
+        env.step(mlrcbench.Submit())
+        record = env.record
+    assert record is not None
+    assert all(entry.matches for entry in mlrcbench.rescore(record))
+    assert changes(mlrcbench.read_record(record)) == ""
+
+
+def test_mini_has_none_of_it(competition: Competition) -> None:
+    """The other tier keeps its starter and its scorer."""
+    with mlrcbench.make(competition) as env:
+        env.reset(seed=0)
+        assert "the full tier" not in body(env, mlrcbench.Run("python main.py; ls"))
+        assert "by_the_full_tier" not in env.evaluate("dev").details
+
+
+def test_real_data_is_not_exported(
+    competition: Competition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task's folder would pass on what its licence may forbid."""
+    monkeypatch.setattr("mlrcbench.get_competition", lambda _: competition)
+    with pytest.raises(mlrcbench.DataError, match="export a generated tier"):
+        export_harbor("_template", tmp_path / "task", tier="full")
