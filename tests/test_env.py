@@ -15,6 +15,7 @@ from gymnasium.utils.env_checker import check_env
 
 import mlrcbench
 from mlrcbench import EditFile, Evaluate, ReadFile, Run, Submit, WriteFile
+from mlrcbench.episode import Episode
 from tests.conftest import SANDBOX, body
 
 ID = "mlrcbench/Template-v0"
@@ -338,3 +339,21 @@ def test_a_failing_scorer_is_the_librarys_failure(tmp_path: Path, monkeypatch: p
         assert footer["ending"].startswith("failed: ")
         with pytest.raises(gymnasium.error.ResetNeeded):
             env.step(Submit())
+
+
+def test_an_interruption_while_an_episode_begins_is_not_lost(
+    env: mlrcbench.ResearchEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes when there is no episode yet to tell; the reset fails, and nothing goes on to run."""
+
+    class Interrupted(Episode):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            env.interrupt("the host goes")
+
+    monkeypatch.setattr("mlrcbench.env.Episode", Interrupted)
+    with pytest.raises(mlrcbench.SandboxError, match="the host goes"):
+        env.reset(seed=0)
+    env.close()
+    assert env.record is not None
+    assert "the host goes" in (env.record / "record.jsonl").read_text()

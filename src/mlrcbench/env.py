@@ -321,7 +321,6 @@ class ResearchEnv(ToolCalls, gymnasium.Env[dict[str, Any], Any]):
 
     def _begin(self, instance: Instance, seed: int | None, start: Snapshot | None = None) -> Episode:
         """A new episode with its record; neither is left open if it cannot begin."""
-        self._go_on()
         recorder = Recorder(new_directory(self._records))
         try:
             place = (self._folder.path, recorder)
@@ -331,6 +330,7 @@ class ResearchEnv(ToolCalls, gymnasium.Env[dict[str, Any], Any]):
             self._folder.remove()
             raise
         self._episode, self.record = episode, recorder.directory
+        self._go_on()  # an interruption until here found no episode
         return episode
 
     def _child(self, start: Snapshot) -> ResearchEnv:
