@@ -133,6 +133,12 @@ def peer_openenv(session: nox.Session) -> None:
 
 
 @nox.session(tags=["peers"])
+def peer_openreward(session: nox.Session) -> None:
+    """OpenReward's client plays."""
+    peer(session, "openreward", "openreward>=0.1.160,<0.2")
+
+
+@nox.session(tags=["peers"])
 def peer_verifiers(session: nox.Session) -> None:
     """A verifiers evaluation plays; its harness asks the package index."""
     peer(session, "verifiers", "verifiers>=0.4,<0.5", "uv")

@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,15 @@ pytest.importorskip("ray")
 EXAMPLES = Path(__file__).parents[2] / "examples" / "integrations"
 
 
-def _run(name: str, folder: Path, *words: str) -> str:
-    environment = {**os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_TMPDIR": str(folder)}
+@pytest.fixture
+def folder() -> Iterator[str]:
+    """Ray's own, of a short name, as it holds sockets."""
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as made:
+        yield made
+
+
+def _run(name: str, folder: str, *words: str) -> str:
+    environment = {**os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_TMPDIR": folder}
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), *words],
         capture_output=True,
@@ -29,17 +38,17 @@ def _run(name: str, folder: Path, *words: str) -> str:
 
 
 @pytest.mark.slow
-def test_actors_play_episodes(tmp_path: Path) -> None:
+def test_actors_play_episodes(folder: str) -> None:
     """Two at once, to the reward."""
-    assert len(re.findall(r"return [+-]0\.\d+", _run("ray_actors.py", tmp_path))) == 2
+    assert len(re.findall(r"return [+-]0\.\d+", _run("ray_actors.py", folder))) == 2
 
 
 @pytest.mark.slow
-def test_ppo_trains_on_the_menu(tmp_path: Path) -> None:
+def test_ppo_trains_on_the_menu(folder: str) -> None:
     """RLlib's own loop collects episodes and updates; every mean return is within the clip."""
     pytest.importorskip("torch")
     pytest.importorskip("ray.rllib")
-    output = _run("rllib_ppo.py", tmp_path, "--iterations", "2")
+    output = _run("rllib_ppo.py", folder, "--iterations", "2")
     curve = [float(value) for value in re.findall(r"mean return (\S+)", output)]
     assert len(curve) == 2
     assert all(-1 <= value <= 1 for value in curve)

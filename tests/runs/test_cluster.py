@@ -114,13 +114,13 @@ def test_ctrl_c_ends_the_clusters_episodes(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
     )
-    sleeper = _until(lambda: _sleepers(process.pid))
+    sleeper = _until(lambda: _sleepers(process.pid), 300.0)  # a cluster starts first
     below = _below(process.pid)
     done = tmp_path / "episodes" / Assignment("baseline", "_template", 0, 0).name / "result.json"
     _until(done.exists)
     stamp = done.stat().st_mtime_ns
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130, said
     assert b"interrupted" in said
     _until(lambda: not any(_alive(pid) for pid in [*sleeper, *below]))

@@ -17,7 +17,7 @@ TOKEN, CONTROL_TOKEN = "MLRCBENCH_TOKEN", "MLRCBENCH_CONTROL_TOKEN"
 
 
 def add_server_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add `mcp` and `openenv`."""
+    """Add `mcp`, `openenv` and `openreward`."""
     mcp = add("mcp", _mcp, "Serve episodes to clients of the Model Context Protocol.")
     _add_options(mcp)
     mcp.add_argument(
@@ -29,6 +29,10 @@ def add_server_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     openenv = add("openenv", _openenv, "Serve episodes to training programs that speak OpenEnv.")
     _add_options(openenv)
     openenv.add_argument("--port", type=int, default=8000, help="(default 8000)")
+    openreward = add("openreward", _openreward, "Serve episodes by the Open Reward Standard.")
+    _add_options(openreward)
+    openreward.add_argument("--port", type=int, default=8000, help="(default 8000)")
+    openreward.add_argument("--tasks", type=int, default=1000, help="instances in each split (default 1000)")
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -92,4 +96,18 @@ def _openenv(options: argparse.Namespace) -> int:
     openenv = _adapter("openenv")
     token = os.environ.get(TOKEN, "")
     openenv.serve(_table(options), _control_token(), token=token, host=options.host, port=options.port)
+    return 0
+
+
+def _openreward(options: argparse.Namespace) -> int:
+    openreward = _adapter("openreward")
+    openreward.serve(
+        _table(options),
+        _control_token(),
+        competition=options.id,
+        tasks=options.tasks,
+        token=os.environ.get(TOKEN, ""),
+        host=options.host,
+        port=options.port,
+    )
     return 0

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlrcbench.errors import MlrcbenchError
 from mlrcbench.integrations.hosting import Full, Hosted, Rate, SessionTable
 from mlrcbench.integrations.sockets import Message, Stream
 
@@ -190,6 +191,52 @@ class Control:
         if method == "DELETE":
             hosted_or_none.end("ended by the host")
         return 200, hosted_or_none.summary()
+
+
+def client_gate(
+    inner: App,
+    table: SessionTable,
+    control_token: str,
+    *,
+    token: str,
+    loopback: bool,
+    limits: GateLimits | None = None,
+) -> Gate:
+    """A gate before a framework's application for training programs; the host's side beside it.
+
+    Args:
+        inner: The framework's.
+        table: Its episodes; closed when the application's life ends.
+        control_token: The operator's secret.
+        token: The clients' secret, a bearer's or an API key. Without one, all of this machine are clients.
+        loopback: Whether only this machine is served.
+        limits: Of the traffic.
+
+    Raises:
+        MlrcbenchError: Other machines are to be served without a token.
+    """
+    if not token and not loopback:
+        raise MlrcbenchError("to be reached from other machines, a server needs a token: set MLRCBENCH_TOKEN")
+    control = Control(table, control_token, opens=False)
+
+    def admit(scope: Scope) -> str | None:
+        if control.owns(scope):
+            return "control" if control.admits(scope) else None
+        given = bearer(scope) or header(scope, b"x-api-key")
+        return "client" if not token or hmac.compare_digest(given.encode(), token.encode()) else None
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def close_then_send(message: Message) -> None:
+            if message["type"] == "lifespan.shutdown.complete":
+                await asyncio.to_thread(table.close)
+            await send(message)
+
+        if control.owns(scope):
+            await control(scope, receive, send)
+        else:
+            await inner(scope, receive, close_then_send if scope["type"] == "lifespan" else send)
+
+    return Gate(app, admit, limits, loopback=loopback)
 
 
 def header(scope: Scope, name: bytes) -> str:

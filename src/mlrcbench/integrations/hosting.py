@@ -88,8 +88,8 @@ class Hosted:
         self.begun = False
         self._opened = self._touched = time.monotonic()
 
-    def begin(self, seed: int | None = None) -> str:
-        """Begin the episode, once; the text is the agent's briefing.
+    def begin(self, seed: int | None = None, instance: int | None = None) -> str:
+        """Begin the episode, once; the text is the agent's briefing. See `Session.begin`.
 
         Raises:
             Full: It has begun, or is over.
@@ -97,7 +97,7 @@ class Hosted:
         """
         with self._busy:
             try:
-                return self._begin(seed)
+                return self._begin(seed, instance)
             finally:
                 self._touched = time.monotonic()
 
@@ -151,11 +151,11 @@ class Hosted:
             "age_seconds": round(time.monotonic() - self._opened, 1),
         }
 
-    def _begin(self, seed: int | None = None) -> str:
+    def _begin(self, seed: int | None = None, instance: int | None = None) -> str:
         if self.begun or self.ended:
             raise Full("an episode begins once; open another one")
         self.begun = True
-        return self.session.begin(seed=seed)
+        return self.session.begin(seed=seed, instance=instance)
 
     def _call(self, name: str, arguments: Mapping[str, Any] | str | None) -> mlrcbench.ToolResult:
         try:

@@ -8,7 +8,6 @@ agent. An action is the JSON form that `ResearchEnv.step` takes, `{"action": "ru
 
 from __future__ import annotations
 
-import hmac
 import os
 from typing import Any
 
@@ -21,9 +20,8 @@ from pydantic import ConfigDict, Field
 
 import mlrcbench
 from mlrcbench.integrations import web
-from mlrcbench.integrations.gate import Control, Gate, GateLimits, Receive, Scope, Send, bearer
+from mlrcbench.integrations.gate import Gate, GateLimits, client_gate
 from mlrcbench.integrations.hosting import Hosted, SessionTable
-from mlrcbench.integrations.sockets import Message
 
 _FORMS = [
     {
@@ -138,11 +136,6 @@ def http_app(table: SessionTable, control_token: str, *, token: str = "", loopba
     Raises:
         MlrcbenchError: Other machines are to be served without a token.
     """
-    if not token and not loopback:
-        raise mlrcbench.MlrcbenchError(
-            "to be reached from other machines, a server needs a token: set MLRCBENCH_TOKEN"
-        )
-    control = Control(table, control_token, opens=False)
     limits = GateLimits(idle_seconds=table.limits.idle_seconds)
     inner = create_fastapi_app(
         lambda: Arena(table),
@@ -154,24 +147,7 @@ def http_app(table: SessionTable, control_token: str, *, token: str = "", loopba
         ),
         env_name="mlrcbench",
     )
-
-    def admit(scope: Scope) -> str | None:
-        if control.owns(scope):
-            return "control" if control.admits(scope) else None
-        return "client" if hmac.compare_digest(bearer(scope).encode(), token.encode()) or not token else None
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        async def close_then_send(message: Message) -> None:
-            if message["type"] == "lifespan.shutdown.complete":
-                await anyio.to_thread.run_sync(table.close)
-            await send(message)
-
-        if control.owns(scope):
-            await control(scope, receive, send)
-        else:
-            await inner(scope, receive, close_then_send if scope["type"] == "lifespan" else send)
-
-    return Gate(app, admit, limits, loopback=loopback)
+    return client_gate(inner, table, control_token, token=token, loopback=loopback, limits=limits)
 
 
 def from_environment() -> Gate:

@@ -1,0 +1,170 @@
+"""OpenReward: episodes over the Open Reward Standard, HTTP and server-sent events, for any language.
+
+OpenReward's own server speaks the protocol; here is the environment it serves. A task is an
+instance of one competition, a session an episode of it. Each answer to a call of a tool brings
+its reward. As over OpenEnv, the client is the host's: its key is for training programs, never
+for an agent, to which it gives the prompt, the tools and their answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from fastapi import HTTPException
+from openreward.environments import Environment, Server, Split, TextBlock, ToolOutput, tool
+from pydantic import BaseModel, ConfigDict
+
+import mlrcbench
+from mlrcbench.integrations import web
+from mlrcbench.integrations.gate import Gate, client_gate
+from mlrcbench.integrations.hosting import Full, Hosted, SessionTable
+
+SPLITS = {"train": 0, "test": 1_000_000}  # the first instance of each: the splits share none
+
+
+def environment(competition: str, table: SessionTable, *, tasks: int) -> type[Environment]:
+    """The class whose instances are the sessions.
+
+    Args:
+        competition: Its name for clients.
+        table: Where the episodes are.
+        tasks: How many each split has.
+    """
+
+    class Research(_Episode):
+        @classmethod
+        def name(cls) -> str:
+            return competition
+
+        @classmethod
+        def list_splits(cls) -> Sequence[Split]:
+            return [Split(name=name, type=name) for name in SPLITS]
+
+        @classmethod
+        def list_tasks(cls, split: str) -> Sequence[dict[str, Any]]:
+            return [{"instance": SPLITS[split] + index} for index in range(tasks)]
+
+    Research.table = table
+    for spec in mlrcbench.tool_specs():
+        setattr(Research, spec["name"], _method(spec))
+    return Research
+
+
+class _Episode(Environment):
+    """A session: an episode of a table."""
+
+    table: SessionTable
+
+    def __init__(self, task_spec: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> None:
+        super().__init__(task_spec)
+        instance = task_spec.get("instance")
+        if not isinstance(instance, int) or isinstance(instance, bool) or not 0 <= instance < 1 << 62:
+            raise HTTPException(400, 'a task is {"instance": K}, K a whole number from 0 on')
+        self.hosted: Hosted | None = None
+        self._instance = instance
+        self._briefing = ""
+        self._over = False
+
+    def setup(self) -> None:
+        """Begin the episode; in a thread. A client that cannot have one is told at its next request."""
+        try:
+            self.hosted = self.table.open()
+        except Full as error:
+            raise HTTPException(503, str(error)) from error
+        if self._over:  # deleted meanwhile, which found no episode to end
+            self.teardown()
+        else:
+            self._briefing = self.hosted.begin(instance=self._instance)
+
+    def teardown(self) -> None:
+        """End it, also in the middle of a call or of its beginning; in a thread."""
+        self._over = True
+        if self.hosted is not None:
+            self.hosted.end("its client deleted it, or went away")
+
+    def get_prompt(self) -> list[TextBlock]:
+        """The agent's briefing."""
+        return [TextBlock(text=self._briefing)]
+
+
+def _method(spec: Mapping[str, Any]) -> Any:
+    """A tool's method, with the action's own schema."""
+
+    class Arguments(BaseModel):
+        model_config = ConfigDict(extra="allow")  # what is wrong with them, the answer says
+
+        @classmethod
+        def model_json_schema(cls, *_: Any, **__: Any) -> dict[str, Any]:
+            return dict(spec["parameters"])
+
+    async def call(self: _Episode, arguments: Arguments) -> ToolOutput:
+        assert self.hosted is not None, "OpenReward calls after setup"
+        free = anyio.CapacityLimiter(1)  # an episode holds one thread at most, and the table bounds episodes
+        given = dict(arguments.model_extra or {})
+        result = await anyio.to_thread.run_sync(
+            self.hosted.call, spec["name"], given, abandon_on_cancel=True, limiter=free
+        )
+        told = {
+            "is_error": result.is_error,
+            "terminated": result.terminated,
+            "truncated": result.truncated,
+            "score": result.info.get("score"),
+            "test_score": result.info.get("test_score"),
+        }
+        finished = result.done or bool(self.hosted.ended)
+        blocks = [TextBlock(text=result.text)]
+        return ToolOutput(blocks=blocks, metadata=told, reward=result.reward, finished=finished)
+
+    call.__doc__ = spec["description"]
+    call.__annotations__ = {"arguments": Arguments, "return": ToolOutput}  # OpenReward reads them
+    return tool(call)
+
+
+def http_app(
+    table: SessionTable,
+    control_token: str,
+    *,
+    competition: str,
+    tasks: int = 1_000,
+    token: str = "",
+    loopback: bool = True,
+) -> Gate:
+    """The ASGI application: the standard's paths, and `/control/episodes` for the operator.
+
+    Args:
+        table: The episodes; closed when the application's life ends.
+        control_token: The operator's secret.
+        competition: Its id.
+        tasks: How many each split has.
+        token: The training programs' secret, which OpenReward's client sends as its API key;
+            without one, anybody on this machine is one.
+        loopback: Whether only this machine is served.
+
+    Raises:
+        MlrcbenchError: Other machines are to be served without a token.
+    """
+    inner = Server([environment(competition, table, tasks=tasks)]).app
+    return client_gate(inner, table, control_token, token=token, loopback=loopback)
+
+
+def serve(
+    table: SessionTable, control_token: str, *, competition: str, tasks: int, token: str, host: str, port: int
+) -> None:
+    """Serve over HTTP until interrupted.
+
+    Args:
+        table: The episodes.
+        control_token: The operator's secret.
+        competition: Its id.
+        tasks: How many each split has.
+        token: See `http_app`.
+        host: Address to bind to.
+        port: Port to bind to.
+    """
+    loopback = web.is_loopback(host)
+    app = http_app(table, control_token, competition=competition, tasks=tasks, token=token, loopback=loopback)
+    web.announce(host, port, control_token)
+    web.server(app, host, port).run()
