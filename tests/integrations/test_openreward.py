@@ -170,7 +170,8 @@ def test_nonsense_is_answered_and_leaves_nothing(server: Served) -> None:
                 assert 300 < _post(server, path, "nonsense", body)[0] < 500
         head = f"POST /create HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {TOKEN}\r\n"
         assert b" 413 " in answer_to(server, f"{head}Content-Length: 6000000\r\n\r\n".encode())
-        for instance in (-1, 1 << 70, "x", None, True, [], 1.5):
+        instances: list[Any] = [-1, 1 << 70, "x", None, True, [], 1.5]
+        for instance in instances:
             assert _post(server, "/create", "x", {"task_spec": {"instance": instance}})[0] == 400
         toolset = {"task_spec": {"instance": 0}, "toolset_name": "claude-code"}
         assert _post(server, "/create", "tools", toolset)[0] == 400
