@@ -86,35 +86,61 @@ def average_precision(hits: npt.NDArray[np.bool_], positives: int) -> float:
     return float(best[hits].sum() / positives)
 
 
-def overlaps(ours: Segments, theirs: Segments) -> Floats:
-    """Temporal intersection over union of each pair, (ours, theirs)."""
-    inner = np.minimum(ours.end[:, None], theirs.end) - np.maximum(ours.start[:, None], theirs.start)
+def overlapping(
+    found: Segments, truth: Segments, videos: int, least: float
+) -> tuple[Integers, Integers, Floats]:
+    """Pairs of a found and a true segment of one class in one video, with their temporal overlap.
+
+    Returns:
+        Places in `found`, places in `truth`, and intersection over union, of the pairs that overlap by
+        `least` or more; a found segment's best first, equal ones by the true segment's place.
+    """
+    ours, theirs = found.label * videos + found.video, truth.label * videos + truth.video
+    order = np.argsort(theirs, kind="stable")
+    low, high = np.searchsorted(theirs[order], ours), np.searchsorted(theirs[order], ours, side="right")
+    counts = high - low
+    mine = np.repeat(np.arange(len(ours)), counts)
+    true = order[np.arange(len(mine)) + np.repeat(low - (np.cumsum(counts) - counts), counts)]
+    inner = np.minimum(found.end[mine], truth.end[true]) - np.maximum(found.start[mine], truth.start[true])
     inner = np.maximum(inner, 0.0)
-    lengths = (ours.end - ours.start)[:, None] + (theirs.end - theirs.start)
-    tiou: Floats = inner / (lengths - inner)
-    return tiou
+    tiou = inner / (found.end[mine] - found.start[mine] + truth.end[true] - truth.start[true] - inner)
+    kept = np.flatnonzero(tiou >= least)
+    kept = kept[np.lexsort((true[kept], -tiou[kept], mine[kept]))]
+    return mine[kept], true[kept], tiou[kept]
 
 
-def match(tiou: Floats, thresholds: Sequence[float]) -> npt.NDArray[np.bool_]:
-    """Which segments are right, for one class in one video.
+def match(
+    found: Segments, truth: Segments, videos: int, thresholds: Sequence[float]
+) -> npt.NDArray[np.bool_]:
+    """Which segments are right.
+
+    At each threshold, a segment takes the unmatched true segment of its class and video that it
+    overlaps most, if by the threshold or more. Segments of different videos or classes do not
+    meet, so that the first pair of every video and class is decided at once, then the second, ...
 
     Args:
-        tiou: (segments by falling score, true segments).
+        found: By falling score.
+        truth: By start.
+        videos: Number of videos.
         thresholds: Least overlap.
 
     Returns:
-        (thresholds, segments). At each threshold a segment takes the unmatched true segment
-        that it overlaps most, if by the threshold or more.
+        (thresholds, segments).
     """
-    limits = np.array(thresholds)
-    hits = np.zeros((len(limits), len(tiou)), dtype=bool)
-    free = np.ones((len(limits), tiou.shape[1]), dtype=bool)
-    best_first = np.argsort(-tiou, axis=1, kind="stable")
-    for row in np.flatnonzero((tiou >= limits.min()).any(1)):
-        for column in best_first[row]:
-            taken = ~hits[:, row] & free[:, column] & (tiou[row, column] >= limits)
-            hits[:, row] |= taken
-            free[taken, column] = False
+    limits = np.array(thresholds)[:, None]
+    mine, true, tiou = overlapping(found, truth, videos, min(thresholds))
+    group = found.label[mine] * videos + found.video[mine]
+    order = np.argsort(group, kind="stable")
+    first = np.searchsorted(group[order], group[order])
+    turn = np.arange(len(order)) - first  # how many pairs of its video and class come before
+    order = order[np.argsort(turn, kind="stable")]
+    hits = np.zeros((len(limits), len(found.video)), dtype=bool)
+    free = np.ones((len(limits), len(truth.video)), dtype=bool)
+    for pairs in np.split(order, np.cumsum(np.bincount(turn))[:-1]):
+        ours, theirs = mine[pairs], true[pairs]
+        taken = ~hits[:, ours] & free[:, theirs] & (tiou[pairs] >= limits)
+        hits[:, ours] |= taken
+        free[:, theirs] &= ~taken
     return hits
 
 
@@ -129,23 +155,13 @@ def mean_average_precisions(
         videos: Number of videos.
         thresholds: Least temporal overlap.
     """
-    order = np.argsort(-found.score, kind="stable")
-    order = order[np.argsort(found.label[order] * videos + found.video[order], kind="stable")]
-    found = found.take(order)
-    truth = truth.take(np.lexsort((truth.end, truth.start, truth.label * videos + truth.video)))
-    ours, theirs = found.label * videos + found.video, truth.label * videos + truth.video
-    hits = np.zeros((len(thresholds), len(ours)), dtype=bool)
-    for key in np.unique(theirs):
-        mine = np.arange(*np.searchsorted(ours, [key, key + 1]))
-        true = np.arange(*np.searchsorted(theirs, [key, key + 1]))
-        hits[:, mine] = match(overlaps(found.take(mine), truth.take(true)), thresholds)
+    found = found.take(np.argsort(-found.score, kind="stable"))
+    truth = truth.take(np.lexsort((truth.end, truth.start)))
+    hits = match(found, truth, videos, thresholds)
     labels, positives = np.unique(truth.label, return_counts=True)
     table = np.zeros((len(labels), len(thresholds)))
-    # Back to falling score within a class; `order` remembers how equal scores were ordered.
-    ranking = np.lexsort((order, -found.score))
     for row, (label, count) in enumerate(zip(labels, positives, strict=True)):
-        mine = ranking[found.label[ranking] == label]
-        table[row] = [average_precision(hit, int(count)) for hit in hits[:, mine]]
+        table[row] = [average_precision(hit, int(count)) for hit in hits[:, found.label == label]]
     means: Floats = table.mean(0)
     return means
 
