@@ -63,7 +63,9 @@ def tokenizer(words: int = 320, *, start: bool = True) -> Tokenizer:
     return made
 
 
-def weights(config: Mapping[str, Any] = CONFIG, seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> Weights:
+def weights(
+    config: Mapping[str, Any] = CONFIG, seed: int = 0, dtype: torch.dtype = torch.bfloat16
+) -> Weights:
     """Random weights with the names of a Llama."""
     wide, inner, words = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     narrow = wide // config["num_attention_heads"] * config["num_key_value_heads"]
@@ -95,7 +97,8 @@ def write_model(folder: Path, seed: int) -> None:
     (folder / "config.json").write_text(json.dumps(CONFIG))
     tokenizer().save(str(folder / "tokenizer.json"))
     made = weights(seed=seed)
-    names, places = list(made), {}
+    names = list(made)
+    places: dict[str, str] = {}
     for number, part in enumerate((names[:8], names[8:]), 1):
         file = f"model-{number:05d}-of-00002.safetensors"
         save_file({name: made[name] for name in part}, folder / file, metadata={"format": "pt"})

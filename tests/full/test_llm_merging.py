@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 import mlrcbench
 from mlrcbench.cli import main
@@ -23,6 +24,7 @@ from tests.full.conftest import play_starter
 from tests.sources.server import COMMIT, TOKEN, Server, serving
 
 KNOWN = "known_questions.json"
+ANSWER = 16  # tokens of an answer in words
 
 
 @pytest.fixture
@@ -65,7 +67,9 @@ class TestConvert:
             assert len(set(texts)) == sum(llama.SIZES)
         before = {part: asked["test"]["parts"][part] for part in full.FILES}
         table = tmp_path / "raw" / "arc" / llama.file_of(full.FILES["arc"])
-        llama.write_table(table, [llama.row("arc", number) for number in reversed(range(sum(llama.SIZES) + 1))])
+        llama.write_table(
+            table, [llama.row("arc", number) for number in reversed(range(sum(llama.SIZES) + 1))]
+        )
         again = convert(tmp_path / "raw", tmp_path / "again")
         assert read(again / "private/test/answers/questions.json")["parts"] == before
 
@@ -75,7 +79,11 @@ class TestConvert:
         asked = "Question: Which number is it, 5?\nAnswer:"
         assert arc["choices"][:2] == [[asked, " the number 5"], [asked, " another number"]]
         assert arc["answer"] == 1
-        swag = {**llama.row("hellaswag", 2), "ctx_a": "[header] How to count [title] Take  two.", "ctx_b": "then"}
+        swag = {
+            **llama.row("hellaswag", 2),
+            "ctx_a": "[header] How to count [title] Take  two.",
+            "ctx_b": "then",
+        }
         begun = "Counting: How to count. Take two. Then"
         assert full.PROMPTS["hellaswag"](swag)[1]["choices"][2] == [begun, " none"]
         mmlu = full.PROMPTS["mmlu"](llama.row("mmlu", 3))[1]
@@ -119,7 +127,7 @@ class TestConvert:
         for path in [*(raw / "refueled").glob("*.safetensors"), raw / "refueled" / full.INDEX]:
             path.unlink()
         other = llama.weights(dtype=torch.float16)
-        llama.save_file(other, raw / "refueled" / "model.safetensors")
+        save_file(other, raw / "refueled" / "model.safetensors")
         made = convert(raw, tmp_path / "made")
         assert (made / "public/models/refueled/model.safetensors").exists()
         layout = read(made / "private/test/answers/layout.json")
@@ -141,7 +149,7 @@ def _other_shape(folder: Path) -> None:
     config = {**llama.CONFIG, "intermediate_size": 64}
     for path in [*folder.glob("*.safetensors"), folder / full.INDEX]:
         path.unlink()
-    llama.save_file(llama.weights(config), folder / "model.safetensors")
+    save_file(llama.weights(config), folder / "model.safetensors")
 
 
 def _half(path: Path) -> None:
@@ -159,9 +167,15 @@ def _many_words(folder: Path) -> None:
 
 
 MODEL_FAULTS: list[tuple[Callable[[Path], object], str]] = [
-    (lambda f: (f / "model-00002-of-00002.safetensors").unlink(), "names 'model-00002-of-00002.safetensors', which"),
+    (
+        lambda f: (f / "model-00002-of-00002.safetensors").unlink(),
+        "names 'model-00002-of-00002.safetensors', which",
+    ),
     (_outside, r"names '\.\./elsewhere\.safetensors', which is not beside it"),
-    (lambda f: _index(f, lambda places: places.pop("lm_head.weight")), "does not hold what .* says \\(lm_head"),
+    (
+        lambda f: _index(f, lambda places: places.pop("lm_head.weight")),
+        "does not hold what .* says \\(lm_head",
+    ),
     (lambda f: (f / full.INDEX).write_text("[]"), "is not a table of JSON"),
     (lambda f: (f / full.INDEX).write_text("{}"), "has no 'weight_map'"),
     (lambda f: _half(f / "model-00001-of-00002.safetensors"), "is damaged .*get it again"),
@@ -260,6 +274,12 @@ def on_a_hub(server: Server, raw: Path, folder: Path, monkeypatch: pytest.Monkey
     changes = [
         ("full.py", "TINY, TEST, SHOWN = 100, 200, 20", f"TINY, TEST, SHOWN = {sizes}"),
         ("starter_full/main.py", "SHARD_BYTES = 1_060_000_000", "SHARD_BYTES = 24_000"),
+        (
+            "starter_full/model.py",
+            "ANSWER_TOKENS = 8192, 32768, 256",
+            f"ANSWER_TOKENS = 8192, 32768, {ANSWER}",
+        ),
+        ("scorer_full.py", "ANSWER_TOKENS = 256", f"ANSWER_TOKENS = {ANSWER}"),
     ]
     sources = original.card.tier("full").sources
     for name in full.MODELS:
@@ -281,6 +301,7 @@ def on_a_hub(server: Server, raw: Path, folder: Path, monkeypatch: pytest.Monkey
     for name in ("mlrcbench.cli", "mlrcbench"):
         monkeypatch.setattr(f"{name}.get_competition", lambda _: changed, raising=False)
     monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setattr(scorer_full, "ANSWER_TOKENS", ANSWER)
     return changed
 
 

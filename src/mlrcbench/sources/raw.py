@@ -70,8 +70,8 @@ def find_all(folder: Path, pattern: str) -> dict[str, Path]:
 def link(source: Path, target: Path) -> None:
     """Give a file a second name where the disk can, else copy it.
 
-    An instance is sealed, so a file that is linked becomes read-only under both names; one of another user, whose
-    mode cannot be changed, is copied.
+    Files of an instance become read-only, so one that is linked does so under both names. One of another
+    user, whose mode cannot be changed, is copied.
     """
     real = source.resolve()
     if real.stat().st_uid == os.geteuid():

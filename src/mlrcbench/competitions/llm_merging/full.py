@@ -1,17 +1,17 @@
 """The full tier: two fine-tuned Llama-3 models of 8B parameters, judged on six public benchmarks.
 
-The models are those that MLRC-Bench lists; the first is base and expert at once, as there. They are linked, not
-copied, where the disk can. Their headers are compared here, so that a submission can be held to
-the base model's names, shapes and dtype by the scorer, and no model is loaded before an episode.
+The models are those that MLRC-Bench lists; the first is base and expert at once, as there. They are linked,
+not copied, where the disk can. Their headers are compared here, and the base model's goes to the scorer,
+which holds submissions to it. No model is loaded before an episode.
 
 Dev questions are the six sets of tinyBenchmarks, 100 each. The labels of the competition's own test file were
 never published, so test questions are a draw of our own from the sets that the tiny ones were taken from: 200
 each, other questions than those of dev. A few more are published to try things on. Draws are by the
 hash of a question's text: the same everywhere, and no order of a file enters.
 
-A question with choices is `{"choices": [[context, continuation], ...], "answer": place}`. One with a number as answer
-is `{"context": text, "answer": "18"}`. So the prompts are made here, once, and the scorer knows nothing
-about any benchmark. All are zero-shot, but for the four worked examples before each of GSM8K's.
+A question with choices is `{"choices": [[context, continuation], ...], "answer": place}`. One with a number
+as answer is `{"context": text, "answer": "18"}`. So the prompts are made here, once, and the scorer knows
+nothing about any benchmark. All are zero-shot, but for the four worked examples before each of GSM8K's.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def convert(raw: Path, public: Path, private: Path) -> None:
     """Write the files of the instance.
 
     Args:
-        raw: Holds a folder for each of MODELS (`config.json`, `tokenizer.json`, safetensors) and, for each part of
-            FILES, `<part>/` and `tiny-<part>/` with parquet files.
+        raw: Holds a folder for each of MODELS (`config.json`, `tokenizer.json`, safetensors) and, for each
+            part of FILES, `<part>/` and `tiny-<part>/` with parquet files.
         public: Receives `models/<name>/` with those files, `models.json` and `known_questions.json`.
         private: Receives for each split `inputs/models.json` and `answers/` with `questions.json`,
             `layout.json`, `config.json` and `tokenizer.json`.
@@ -143,10 +143,14 @@ def compare(name: str, layout: Layout, base: Layout) -> None:
         DataError: They differ.
     """
     odd = sorted(
-        key for key in layout.keys() | base.keys() if layout.get(key, ("", ()))[1] != base.get(key, ("", ()))[1]
+        key
+        for key in layout.keys() | base.keys()
+        if layout.get(key, ("", ()))[1] != base.get(key, ("", ()))[1]
     )
     if odd:
-        raise DataError(f"{name} and {MODELS[0]} differ in {odd[0]} and {len(odd) - 1} others; see the revisions")
+        raise DataError(
+            f"{name} and {MODELS[0]} differ in {odd[0]} and {len(odd) - 1} others; see the revisions"
+        )
 
 
 def check_architecture(folder: Path, layout: Layout) -> None:
@@ -190,7 +194,9 @@ def draw(raw: Path, part: str) -> dict[str, list[Question]]:
     left = [parent[key] for key in order(part, parent.keys() - tiny.keys())]
     shared = len(parent.keys() & tiny.keys())
     if 2 * shared < TINY:
-        raise DataError(f"only {shared} questions of tiny-{part} are in {part}; one of them is another data set")
+        raise DataError(
+            f"only {shared} questions of tiny-{part} are in {part}; one of them is another data set"
+        )
     if len(left) < TEST + SHOWN:
         raise DataError(f"{part} has {len(left)} questions besides those of dev; {TEST + SHOWN} are needed")
     print(f"llm-merging: {part}: {TEST} of {len(left)} questions for test", flush=True)
@@ -256,7 +262,9 @@ def _mmlu(row: Row) -> tuple[str, Question]:
     letters = "ABCD"
     lines = [f"{letter}. {text}" for letter, text in zip(letters, row["choices"], strict=True)]
     context = "\n".join([row["question"].strip(), *lines, "Answer:"])
-    return f"{row['subject']} {context}", _choice([(context, f" {one}") for one in letters], int(row["answer"]))
+    return f"{row['subject']} {context}", _choice(
+        [(context, f" {one}") for one in letters], int(row["answer"])
+    )
 
 
 def _truthfulqa(row: Row) -> tuple[str, Question]:

@@ -5,10 +5,10 @@ by their headers, before a byte of them is loaded. Architecture, tokenizer and s
 instance's, and the scorer itself asks. So nothing of a submission is code or configuration, and it cannot
 route between experts or be larger than the base model.
 
-A question with choices is answered by likelihood: the choice whose continuation the model finds likeliest. In
-dev the sum of log-probabilities is divided by the continuation's bytes, as tinyBenchmarks' accuracy is normalised;
-in test it is not, as in the competition. A tie for the first place is no answer. A question
-with a number is answered by greedy decoding, and the last number of the text counts.
+A question with choices is answered by likelihood: the choice whose continuation the model finds likeliest.
+In dev the sum of log-probabilities is divided by the continuation's bytes, because MLRC-Bench's dev score is
+normalised by length; in test it is not, as in the competition. A tie for the first place is no answer. A
+question with a number is answered by greedy decoding, and the last number of the text counts.
 
 Memory is bounded: weights go to the device one tensor at a time, and a batch has a number of tokens, not
 of questions. The starter has a copy of `Judge`, and the tests hold the two to the same digits.
@@ -57,7 +57,8 @@ def score(artefacts: Path, answers: Path) -> Score:
         Value: the mean of the parts' accuracies, in [0, 1]; the parts are in the details.
 
     Raises:
-        SubmissionError: The weights are not those of the base model's architecture, or give no finite answers.
+        SubmissionError: The weights are not those of the base model's architecture, or they give no finite
+            answers.
     """
     layout = {name: (dtype, tuple(shape)) for name, (dtype, shape) in _read(answers / "layout.json").items()}
     places = check(sorted(artefacts.glob(FILES)), layout)
@@ -85,7 +86,9 @@ def check(shards: Sequence[Path], layout: Layout) -> dict[str, Path]:
     for path in shards:
         for name, found in safetensors_layout(path).items():
             if name in places:
-                raise SubmissionError(f"{name[:80]!r} is in {places[name].name} and in {path.name}; write it once")
+                raise SubmissionError(
+                    f"{name[:80]!r} is in {places[name].name} and in {path.name}; write it once"
+                )
             if name not in layout:
                 raise SubmissionError(f"{path.name} holds {name[:80]!r}, which the base model does not have")
             if found != layout[name]:
@@ -121,9 +124,7 @@ def load(config: LlamaConfig, layout: Layout, places: Mapping[str, Path], device
         except SafetensorError as error:
             raise SubmissionError(f"{path.name} is not a safetensors file: {error}") from None
         if not bool(state[name].isfinite().all()):
-            raise SubmissionError(
-                f"{path.name}: {name!r} contains NaN or infinity; weights must be finite"
-            )
+            raise SubmissionError(f"{path.name}: {name!r} contains NaN or infinity; weights must be finite")
     return model.eval().requires_grad_(False)
 
 
@@ -160,7 +161,9 @@ class Judge:
             found = iter(self.log_likelihoods(pairs))
             hits = []
             for question in questions:
-                values = [next(found) / (_bytes(words) if normalised else 1) for _, words in question["choices"]]
+                values = [
+                    next(found) / (_bytes(words) if normalised else 1) for _, words in question["choices"]
+                ]
                 hits.append(is_best(values, question["answer"]))
         return sum(hits) / len(hits)
 

@@ -17,7 +17,7 @@ NUMBER = re.compile(r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 
 
 class Checkpoint(Mapping):
-    """Weights in the safetensors files of a folder. A tensor is read, as a copy, each time it is asked for."""
+    """Weights in a folder's safetensors files. A tensor is read, as a copy, each time it is asked for."""
 
     def __init__(self, folder):
         self.files = {}
