@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig
 
 from mlrcbench.competitions.llm_merging import scorer_full
 from mlrcbench.errors import SubmissionError
@@ -66,7 +65,7 @@ def judge_of(folder: Path, table: dict[str, float]) -> scorer_full.Judge:
     write_bigrams(folder, table)
     layout = {name: ("F32", tuple(x.shape)) for name, x in llama.weights(BYTES).items()}
     places = scorer_full.check(sorted(folder.glob(scorer_full.FILES)), layout)
-    model = scorer_full.load(LlamaConfig.from_dict(BYTES), layout, places, "cpu")
+    model = scorer_full.load(BYTES, layout, places, "cpu")
     return scorer_full.Judge(model, ALPHABET)
 
 
@@ -95,7 +94,7 @@ class TestLikelihood:
         save_file(made, folder / "merged-0.safetensors")
         layout = {name: ("F32", tuple(x.shape)) for name, x in made.items()}
         places = scorer_full.check(list(folder.iterdir()), layout)
-        model = scorer_full.load(LlamaConfig.from_dict(config), layout, places, "cpu")
+        model = scorer_full.load(config, layout, places, "cpu")
         words = llama.tokenizer()
         pairs = [("Which " * n, f"number is it, {n}" * (1 + n % 3)) for n in range(1, 12)]
         wanted = []

@@ -22,17 +22,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from mlrcbench.artefacts import safetensors_layout
 from mlrcbench.errors import SubmissionError
 from mlrcbench.score import Score
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 FILES = "merged-*.safetensors"
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
@@ -63,7 +65,7 @@ def score(artefacts: Path, answers: Path) -> Score:
     layout = {name: (dtype, tuple(shape)) for name, (dtype, shape) in _read(answers / "layout.json").items()}
     places = check(sorted(artefacts.glob(FILES)), layout)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load(LlamaConfig.from_dict(_read(answers / "config.json")), layout, places, device)
+    model = load(_read(answers / "config.json"), layout, places, device)
     judge = Judge(model, Tokenizer.from_file(str(answers / "tokenizer.json")))
     asked = _read(answers / "questions.json")
     parts = {}
@@ -103,17 +105,27 @@ def check(shards: Sequence[Path], layout: Layout) -> dict[str, Path]:
     return places
 
 
-def load(config: LlamaConfig, layout: Layout, places: Mapping[str, Path], device: str) -> LlamaForCausalLM:
+def load(
+    config: Mapping[str, Any], layout: Layout, places: Mapping[str, Path], device: str
+) -> LlamaForCausalLM:
     """The base model's architecture with the merged weights, which are moved one by one.
+
+    Args:
+        config: What the base model's `config.json` holds.
+        layout: Its tensors' dtypes and shapes.
+        places: What `check` returns.
+        device: "cuda" or "cpu".
 
     Raises:
         SubmissionError: A shard cannot be read after all, or a weight is not finite.
     """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     before = torch.get_default_dtype()
     torch.set_default_dtype(DTYPES[next(iter(layout.values()))[0]])
     try:
         with torch.device(device):
-            model = LlamaForCausalLM(config)
+            model = LlamaForCausalLM(LlamaConfig.from_dict(dict(config)))
     finally:
         torch.set_default_dtype(before)
     state = model.state_dict()

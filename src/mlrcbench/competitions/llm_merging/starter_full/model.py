@@ -53,11 +53,11 @@ def base_folder(data):
 
 
 def load(data, weights):
-    """A model that answers, on the GPU if there is one; the weights are copied, one by one."""
+    """A model that answers, in the base model's dtype, on the GPU if there is one; weights are copied."""
     from transformers import LlamaConfig, LlamaForCausalLM  # takes seconds, and merging does not need it
 
     config = LlamaConfig.from_dict(read_json(base_folder(data) / "config.json"))
-    torch.set_default_dtype(next(iter(weights.values())).dtype)
+    torch.set_default_dtype(next(iter(Checkpoint(base_folder(data)).values())).dtype)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = LlamaForCausalLM(config)
     torch.set_default_dtype(torch.float32)
