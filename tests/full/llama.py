@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 import torch
 from pyarrow import parquet
 from safetensors.torch import save_file
@@ -18,6 +22,7 @@ from mlrcbench.competitions.llm_merging import full
 
 Weights = dict[str, Tensor]
 START, END = "<|begin_of_text|>", "<|end_of_text|>"
+MODULES = ("main", "model", "method")  # of the starter
 SIZES = (4, 5, 2)  # questions of dev, test and the published ones
 CONFIG: dict[str, Any] = {  # as Llama 3's own, but for the sizes
     "architectures": ["LlamaForCausalLM"],
@@ -155,3 +160,33 @@ def write_raw(folder: Path) -> Path:
     examples = [row("gsm8k", number) for number in range(100, 106)]
     write_table(folder / "gsm8k" / file_of(full.GSM8K_TRAIN), examples)
     return folder
+
+
+@contextmanager
+def starter(
+    folder: Path, public: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Any, Any]]:
+    """The modules main and model of a workspace, which is the working directory.
+
+    Args:
+        folder: The competition's.
+        public: What the workspace has as data/.
+        workspace: Made.
+        monkeypatch: Puts the working directory and the import path back.
+    """
+    shutil.copytree(folder / "starter", workspace)
+    shutil.copytree(folder / "starter_full", workspace, dirs_exist_ok=True)
+    (workspace / "data").symlink_to(public)
+    (workspace / "artefacts").mkdir()
+    monkeypatch.chdir(workspace)
+    monkeypatch.syspath_prepend(str(workspace))
+    before = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
+    try:
+        import main  # type: ignore[import-not-found]
+        import model  # type: ignore[import-not-found]
+
+        yield main, model
+    finally:
+        for name in MODULES:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -337,39 +337,15 @@ def test_from_a_hub_to_a_score(
             for name in file.keys():  # noqa: SIM118 (no mapping)
                 assert torch.equal(file.get_tensor(name), torch.stack([one[name], two[name]]).mean(0))
     assert score.value == scorer_full.score(merged[0].parent, instance.answers("test")).value
-    assert starters_parts(changed.folder, instance, "test", merged[0].parent, monkeypatch) == score.details
-    assert "expert 1: score" in capsys.readouterr().out
-
-
-def starters_parts(
-    folder: Path,
-    instance: mlrcbench.Instance,
-    split: Any,
-    merged: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> dict[str, float]:
-    """What the starter's own judge says of hidden questions; its experiment is run before."""
-    workspace = folder.parent / "workspace"
-    shutil.copytree(folder / "starter", workspace)
-    shutil.copytree(folder / "starter_full", workspace, dirs_exist_ok=True)
-    (workspace / "data").symlink_to(instance.public)
-    monkeypatch.chdir(workspace)
-    monkeypatch.syspath_prepend(str(workspace))
-    names = ("main", "model", "method")
-    for name in names:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    try:
-        import main as entry  # type: ignore[import-not-found]
-        import model  # type: ignore[import-not-found]
-
+    with llama.starter(changed.folder, instance.public, tmp_path / "workspace", monkeypatch) as (
+        entry,
+        model,
+    ):
         entry.experiment()
-        judge = model.Judge(model.load("data", model.Checkpoint(merged)), "data")
-        asked = read(instance.answers(split) / "questions.json")
-        parts: dict[str, float] = judge.parts(asked)
-        return parts
-    finally:
-        for name in names:
-            sys.modules.pop(name, None)
+        told = capsys.readouterr().out
+        judge = model.Judge(model.load("data", model.Checkpoint(merged[0].parent)), "data")
+        assert judge.parts(read(instance.answers("test") / "questions.json")) == score.details
+    assert re.search(r"expert 0: score .*\nexpert 1: score .*\nmerged: score ", told)
 
 
 def test_the_card() -> None:
