@@ -60,7 +60,8 @@ def tokenizer(words: int = 320, *, start: bool = True) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    made.train_from_iterator(["Question: which number is it? Answer: the number is 12"] * 4, trainer)
+    numbers = " ".join(map(str, range(200)))
+    made.train_from_iterator(["Question: which number is it? Answer: the number is", numbers], trainer)
     if start:
         made.post_processor = processors.TemplateProcessing(
             single=f"{START} $A", special_tokens=[(START, made.token_to_id(START))]

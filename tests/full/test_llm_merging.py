@@ -75,7 +75,7 @@ class TestConvert:
 
     def test_prompts(self) -> None:
         """Each part's, word for word."""
-        arc = full.PROMPTS["arc"](llama.row("arc", 5))[1]
+        arc = full.PROMPTS["arc"](llama.row("arc", 5))
         asked = "Question: Which number is it, 5?\nAnswer:"
         assert arc["choices"][:2] == [[asked, " the number 5"], [asked, " another number"]]
         assert arc["answer"] == 1
@@ -85,15 +85,15 @@ class TestConvert:
             "ctx_b": "then",
         }
         begun = "Counting: How to count. Take two. Then"
-        assert full.PROMPTS["hellaswag"](swag)[1]["choices"][2] == [begun, " none"]
-        mmlu = full.PROMPTS["mmlu"](llama.row("mmlu", 3))[1]
+        assert full.PROMPTS["hellaswag"](swag)["choices"][2] == [begun, " none"]
+        mmlu = full.PROMPTS["mmlu"](llama.row("mmlu", 3))
         lines = "A. the number 3\nB. another number\nC. none\nD. all of them\nAnswer:"
         assert mmlu["choices"][3] == [f"Which number is it, 3?\n{lines}", " D"]
-        wino = full.PROMPTS["winogrande"](llama.row("winogrande", 1))[1]
+        wino = full.PROMPTS["winogrande"](llama.row("winogrande", 1))
         assert wino["answer"] == 1
         assert [one[0][-8:] for one in wino["choices"]] == [" the cup", " the box"]
         assert {one[1] for one in wino["choices"]} == {" was too small."}
-        assert full.PROMPTS["gsm8k"](llama.row("gsm8k", 11))[1]["answer"] == "1012"
+        assert full.PROMPTS["gsm8k"](llama.row("gsm8k", 11))["answer"] == "1012"
 
     def test_worked_examples(self, tmp_path: Path) -> None:
         """Four, the same before every sum, from the training part."""
@@ -161,9 +161,7 @@ def _config(folder: Path, **change: Any) -> None:
 
 
 def _many_words(folder: Path) -> None:
-    made = llama.tokenizer()
-    made.add_tokens([f"word{number}" for number in range(320)])
-    made.save(str(folder / "tokenizer.json"))
+    llama.tokenizer(400).save(str(folder / "tokenizer.json"))
 
 
 MODEL_FAULTS: list[tuple[Callable[[Path], object], str]] = [
@@ -241,7 +239,7 @@ class TestWrong:
     @pytest.mark.parametrize(
         ("source", "count", "reason"),
         [
-            ("tiny-mmlu", range(2, 5), "tiny-mmlu has 3 different questions; it must have 4"),
+            ("tiny-mmlu", range(2, 5), "tiny-mmlu has 3 questions; it must have 4"),
             ("tiny-mmlu", range(50, 54), "only 0 questions of tiny-mmlu are in mmlu"),
             ("mmlu", range(8), "mmlu has 4 questions besides those of dev; 7 are needed"),
         ],

@@ -117,7 +117,7 @@ def test_the_same_digits(opened: tuple[Any, Any], monkeypatch: pytest.MonkeyPatc
     assert texts == theirs.write(prompts)
     assert any(texts)
     for number in range(12):
-        one = full.PROMPTS["arc"](llama.row("arc", number))[1]
+        one = full.PROMPTS["arc"](llama.row("arc", number))
         for normalised in (True, False):
             assert theirs.accuracy([one], normalised) == ours.accuracy([one], normalised=normalised)
     for text in ("so $1,250.", "-.5 or 3", "none"):

@@ -169,9 +169,12 @@ def check_architecture(folder: Path, layout: Layout) -> None:
     try:
         with torch.device("meta"):
             model = LlamaForCausalLM(LlamaConfig.from_dict(raw))
-        words = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
+        # Without marks that a fine-tune may have added: they stand in no question.
+        words = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size(with_added_tokens=False)
     except Exception as error:  # whatever those libraries raise for a torn file
-        raise DataError(f"config.json or tokenizer.json of {folder.name} cannot be used ({error})") from None
+        raise DataError(
+            f"config.json or tokenizer.json of {folder.name} cannot be used ({error}); get both again"
+        ) from None
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if wanted != {name: shape for name, (_, shape) in layout.items()}:
         raise DataError(f"the config.json of {folder.name} is not that of its weights; get both again")
@@ -188,11 +191,12 @@ def draw(raw: Path, part: str) -> dict[str, list[Question]]:
         DataError: A table is missing, torn, too short, or not the one that the tiny one was taken from.
     """
     tiny = ask(part, rows(raw / f"tiny-{part}", FILES[part]), raw)
-    parent = ask(part, rows(raw / part, FILES[part]), raw)
+    parent = dict(ask(part, rows(raw / part, FILES[part]), raw))
     if len(tiny) != TINY:
-        raise DataError(f"tiny-{part} has {len(tiny)} different questions; it must have {TINY}")
-    left = [parent[key] for key in order(part, parent.keys() - tiny.keys())]
-    shared = len(parent.keys() & tiny.keys())
+        raise DataError(f"tiny-{part} has {len(tiny)} questions; it must have {TINY}")
+    keys = {key for key, _ in tiny}
+    left = [parent[key] for key in order(part, parent.keys() - keys)]
+    shared = len(parent.keys() & keys)
     if 2 * shared < TINY:
         raise DataError(
             f"only {shared} questions of tiny-{part} are in {part}; one of them is another data set"
@@ -200,7 +204,11 @@ def draw(raw: Path, part: str) -> dict[str, list[Question]]:
     if len(left) < TEST + SHOWN:
         raise DataError(f"{part} has {len(left)} questions besides those of dev; {TEST + SHOWN} are needed")
     print(f"llm-merging: {part}: {TEST} of {len(left)} questions for test", flush=True)
-    return {"dev": list(tiny.values()), "test": left[:TEST], "known": left[TEST : TEST + SHOWN]}
+    return {
+        "dev": [question for _, question in tiny],
+        "test": left[:TEST],
+        "known": left[TEST : TEST + SHOWN],
+    }
 
 
 def order(part: str, keys: Iterable[str]) -> list[str]:
@@ -208,21 +216,27 @@ def order(part: str, keys: Iterable[str]) -> list[str]:
     return sorted(keys, key=lambda key: hashlib.sha256(f"{part}\n{key}".encode()).digest())
 
 
-def ask(part: str, table: Iterable[Row], raw: Path) -> dict[str, Question]:
-    """The questions of a table, by the text that tells them apart."""
+def ask(part: str, table: Iterable[Row], raw: Path) -> list[tuple[str, Question]]:
+    """The questions of a table, each after the text that tells it from others."""
     before = worked_examples(raw) if part == "gsm8k" else ""
-    found: dict[str, Question] = {}
+    found: list[tuple[str, Question]] = []
     for place, row in enumerate(table):
         try:
-            text, question = PROMPTS[part](row)
-            key = " ".join(text.split())
+            question = PROMPTS[part](row)
         except (KeyError, ValueError, TypeError, IndexError, AttributeError, InvalidOperation) as error:
             reason = f"{type(error).__name__}: {error}"
             raise DataError(f"row {place} of {part} is not as published ({reason}); get it again") from None
+        key = text_of(question)
         if "context" in question:
             question["context"] = before + question["context"]
-        found.setdefault(key, question)
+        found.append((key, question))
     return found
+
+
+def text_of(question: Question) -> str:
+    """All that a question shows, without its answer and whatever spaces it is set with."""
+    pairs = question.get("choices", [[question.get("context", "")]])
+    return " ".join(" ".join(text for pair in pairs for text in pair).split())
 
 
 def worked_examples(raw: Path) -> str:
@@ -246,49 +260,47 @@ def rows(folder: Path, pattern: str) -> list[dict[str, Any]]:
     return found
 
 
-def _arc(row: Row) -> tuple[str, Question]:
+def _arc(row: Row) -> Question:
     texts, labels = row["choices"]["text"], list(row["choices"]["label"])
-    context = f"Question: {row['question']}\nAnswer:"
-    return row["question"], _choice([(context, f" {text}") for text in texts], labels.index(row["answerKey"]))
+    context = f"Question: {row['question'].strip()}\nAnswer:"
+    return _choice([(context, f" {text}") for text in texts], labels.index(row["answerKey"]))
 
 
-def _hellaswag(row: Row) -> tuple[str, Question]:
+def _hellaswag(row: Row) -> Question:
     context = _plain(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
     pairs = [(context, f" {_plain(ending)}") for ending in row["endings"]]
-    return row["ctx"], _choice(pairs, int(row["label"]))
+    return _choice(pairs, int(row["label"]))
 
 
-def _mmlu(row: Row) -> tuple[str, Question]:
+def _mmlu(row: Row) -> Question:
     letters = "ABCD"
     lines = [f"{letter}. {text}" for letter, text in zip(letters, row["choices"], strict=True)]
     context = "\n".join([row["question"].strip(), *lines, "Answer:"])
-    return f"{row['subject']} {context}", _choice(
-        [(context, f" {one}") for one in letters], int(row["answer"])
-    )
+    return _choice([(context, f" {one}") for one in letters], int(row["answer"]))
 
 
-def _truthfulqa(row: Row) -> tuple[str, Question]:
+def _truthfulqa(row: Row) -> Question:
     texts, labels = row["mc1_targets"]["choices"], list(row["mc1_targets"]["labels"])
     if labels.count(1) != 1 or len(labels) != len(texts):
         raise ValueError("not one true answer")
-    pairs = [(f"Q: {row['question']}\nA:", f" {text}") for text in texts]
-    return row["question"], _choice(pairs, labels.index(1))
+    pairs = [(f"Q: {row['question'].strip()}\nA:", f" {text}") for text in texts]
+    return _choice(pairs, labels.index(1))
 
 
-def _winogrande(row: Row) -> tuple[str, Question]:
+def _winogrande(row: Row) -> Question:
     before, after = row["sentence"].split("_")
     pairs = [(before + row[option], f" {after.strip()}") for option in ("option1", "option2")]
-    return row["sentence"], _choice(pairs, ("1", "2").index(row["answer"]))
+    return _choice(pairs, ("1", "2").index(row["answer"]))
 
 
-def _gsm8k(row: Row) -> tuple[str, Question]:
+def _gsm8k(row: Row) -> Question:
     number = row["answer"].rpartition("####")[2].strip().replace(",", "")
     if not Decimal(number).is_finite():
         raise ValueError(f"the answer is {number}")
-    return row["question"], {"context": f"Question: {row['question']}\nAnswer:", "answer": number}
+    return {"context": f"Question: {row['question'].strip()}\nAnswer:", "answer": number}
 
 
-PROMPTS: dict[str, Callable[[Row], tuple[str, Question]]] = {
+PROMPTS: dict[str, Callable[[Row], Question]] = {
     "arc": _arc,
     "hellaswag": _hellaswag,
     "mmlu": _mmlu,
