@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import mlrcbench
+from mlrcbench.child import call
 from mlrcbench.competition import Competition
 from mlrcbench.integrations.harbor import export_harbor
 from mlrcbench.preparation import prepare_real
@@ -108,3 +109,16 @@ def test_real_data_is_not_exported(
     monkeypatch.setattr("mlrcbench.get_competition", lambda _: competition)
     with pytest.raises(mlrcbench.DataError, match="export a generated tier"):
         export_harbor("_template", tmp_path / "task", tier="full")
+
+
+@pytest.mark.parametrize(("gpu", "wanted"), [(True, "3"), (False, None)])
+def test_a_scorer_uses_the_gpu_that_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool, wanted: str | None
+) -> None:
+    """The variables that say which one are passed on where the tier has a GPU, and nothing else is."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    module = tmp_path / "scorer.py"
+    names = ("CUDA_VISIBLE_DEVICES", "HF_TOKEN")
+    module.write_text(f"import os\n\n\ndef score():\n    return [os.environ.get(name) for name in {names}]\n")
+    assert call("score", module, {}, seconds=60, gpu=gpu) == [wanted, None]

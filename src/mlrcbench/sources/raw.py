@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import shutil
@@ -67,8 +68,14 @@ def find_all(folder: Path, pattern: str) -> dict[str, Path]:
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name where the disk can, else copy it."""
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copyfile(source, target)
+    """Give a file a second name where the disk can, else copy it.
+
+    Files of an instance become read-only, so one that is linked does so under both names. One of another
+    user, whose mode cannot be changed, is copied.
+    """
+    real = source.resolve()
+    if real.stat().st_uid == os.geteuid():
+        with contextlib.suppress(OSError):
+            os.link(real, target)
+            return
+    shutil.copyfile(real, target)

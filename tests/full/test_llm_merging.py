@@ -1,0 +1,366 @@
+"""llm-merging's full tier, from a model hub on this machine to a score on test."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import mlrcbench
+from mlrcbench.cli import main
+from mlrcbench.competition import Competition
+from mlrcbench.competitions.llm_merging import full, scorer_full
+from mlrcbench.errors import DataError
+from tests.full import llama
+from tests.full.conftest import play_starter
+from tests.sources.server import COMMIT, TOKEN, Server, serving
+
+KNOWN = "known_questions.json"
+ANSWER = 16  # tokens of an answer in words
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few questions."""
+    for name, count in zip(("TINY", "TEST", "SHOWN"), llama.SIZES, strict=True):
+        monkeypatch.setattr(full, name, count)
+
+
+def convert(raw: Path, target: Path) -> Path:
+    """Run the conversion by itself."""
+    for path in (
+        "public",
+        *(f"private/{split}/{part}" for split in ("dev", "test") for part in ("inputs", "answers")),
+    ):
+        (target / path).mkdir(parents=True)
+    full.convert(raw, target / "public", target / "private")
+    return target
+
+
+def read(path: Path) -> Any:
+    """A JSON file."""
+    return json.loads(path.read_text("utf-8"))
+
+
+@pytest.mark.usefixtures("small")
+class TestConvert:
+    """Questions and models."""
+
+    def test_questions(self, tmp_path: Path) -> None:
+        """Dev has the tiny ones, test and the published ones others, in an order that no file decides."""
+        made = convert(llama.write_raw(tmp_path / "raw"), tmp_path / "made")
+        asked = {split: read(made / f"private/{split}/answers/questions.json") for split in ("dev", "test")}
+        known = read(made / "public" / KNOWN)
+        assert [asked["dev"]["normalised"], asked["test"]["normalised"]] == [True, False]
+        for part in full.FILES:
+            groups = [asked["dev"]["parts"][part], asked["test"]["parts"][part], known["parts"][part]]
+            assert tuple(map(len, groups)) == llama.SIZES
+            texts = [json.dumps(question) for group in groups for question in group]
+            assert len(set(texts)) == sum(llama.SIZES)
+        before = {part: asked["test"]["parts"][part] for part in full.FILES}
+        table = tmp_path / "raw" / "arc" / llama.file_of(full.FILES["arc"])
+        llama.write_table(
+            table, [llama.row("arc", number) for number in reversed(range(sum(llama.SIZES) + 1))]
+        )
+        again = convert(tmp_path / "raw", tmp_path / "again")
+        assert read(again / "private/test/answers/questions.json")["parts"] == before
+
+    def test_prompts(self) -> None:
+        """Each part's, word for word."""
+        arc = full.PROMPTS["arc"](llama.row("arc", 5))
+        asked = "Question: Which number is it, 5?\nAnswer:"
+        assert arc["choices"][:2] == [[asked, " the number 5"], [asked, " another number"]]
+        assert arc["answer"] == 1
+        swag = {
+            **llama.row("hellaswag", 2),
+            "ctx_a": "[header] How to count [title] Take  two.",
+            "ctx_b": "then",
+        }
+        begun = "Counting: How to count. Take two. Then"
+        assert full.PROMPTS["hellaswag"](swag)["choices"][2] == [begun, " none"]
+        mmlu = full.PROMPTS["mmlu"](llama.row("mmlu", 3))
+        lines = "A. the number 3\nB. another number\nC. none\nD. all of them\nAnswer:"
+        assert mmlu["choices"][3] == [f"Which number is it, 3?\n{lines}", " D"]
+        wino = full.PROMPTS["winogrande"](llama.row("winogrande", 1))
+        assert wino["answer"] == 1
+        assert [one[0][-8:] for one in wino["choices"]] == [" the cup", " the box"]
+        assert {one[1] for one in wino["choices"]} == {" was too small."}
+        assert full.PROMPTS["gsm8k"](llama.row("gsm8k", 11))["answer"] == "1012"
+
+    def test_worked_examples(self, tmp_path: Path) -> None:
+        """Four, the same before every sum, from the training part."""
+        made = convert(llama.write_raw(tmp_path / "raw"), tmp_path / "made")
+        contexts = [
+            question["context"]
+            for question in read(made / "private/dev/answers/questions.json")["parts"]["gsm8k"]
+        ]
+        heads = {context.rpartition("Question:")[0] for context in contexts}
+        assert len(heads) == 1
+        head = heads.pop()
+        assert head.count("Question:") == head.count("####") == full.EXAMPLES == 4
+        assert all(f"it, {number}?" not in head for number in range(sum(llama.SIZES) + 1))
+
+    def test_weights_are_not_copied(self, tmp_path: Path) -> None:
+        """They have two names; the base model is an expert, and lies there once."""
+        raw = llama.write_raw(tmp_path / "raw")
+        made = convert(raw, tmp_path / "made")
+        models = read(made / "private/test/inputs/models.json")
+        assert models["experts"] == ["models/instruct-v08", "models/refueled"]
+        assert models["base"] == "models/instruct-v08"
+        for name in full.MODELS:
+            shards = sorted((raw / name).glob("*.safetensors"))
+            assert len(shards) == 2
+            for path in shards:
+                assert (made / "public/models" / name / path.name).stat().st_ino == path.stat().st_ino
+
+    def test_one_file_without_index(self, tmp_path: Path) -> None:
+        """Small checkpoints have none; an expert may have another dtype."""
+        raw = llama.write_raw(tmp_path / "raw")
+        for path in [*(raw / "refueled").glob("*.safetensors"), raw / "refueled" / full.INDEX]:
+            path.unlink()
+        other = llama.weights(dtype=torch.float16)
+        save_file(other, raw / "refueled" / "model.safetensors")
+        made = convert(raw, tmp_path / "made")
+        assert (made / "public/models/refueled/model.safetensors").exists()
+        layout = read(made / "private/test/answers/layout.json")
+        assert {dtype for dtype, _ in layout.values()} == {"BF16"}
+
+
+def _index(folder: Path, change: Callable[[dict[str, str]], object]) -> None:
+    found = read(folder / full.INDEX)
+    change(found["weight_map"])
+    (folder / full.INDEX).write_text(json.dumps(found))
+
+
+def _outside(folder: Path) -> None:
+    shutil.copyfile(folder / "model-00002-of-00002.safetensors", folder.parent / "elsewhere.safetensors")
+    _index(folder, lambda places: places.update({"lm_head.weight": "../elsewhere.safetensors"}))
+
+
+def _other_shape(folder: Path) -> None:
+    config = {**llama.CONFIG, "intermediate_size": 64}
+    for path in [*folder.glob("*.safetensors"), folder / full.INDEX]:
+        path.unlink()
+    save_file(llama.weights(config), folder / "model.safetensors")
+
+
+def _half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _config(folder: Path, **change: Any) -> None:
+    (folder / "config.json").write_text(json.dumps({**llama.CONFIG, **change}))
+
+
+def _many_words(folder: Path) -> None:
+    llama.tokenizer(400).save(str(folder / "tokenizer.json"))
+
+
+MODEL_FAULTS: list[tuple[Callable[[Path], object], str]] = [
+    (
+        lambda f: (f / "model-00002-of-00002.safetensors").unlink(),
+        "names 'model-00002-of-00002.safetensors', which",
+    ),
+    (_outside, r"names '\.\./elsewhere\.safetensors', which is not beside it"),
+    (
+        lambda f: _index(f, lambda places: places.pop("lm_head.weight")),
+        "does not hold what .* says \\(lm_head",
+    ),
+    (lambda f: (f / full.INDEX).write_text("[]"), "is not a table of JSON"),
+    (lambda f: (f / full.INDEX).write_text("{}"), "has no 'weight_map'"),
+    (lambda f: _half(f / "model-00001-of-00002.safetensors"), "is damaged .*get it again"),
+    (lambda f: (f / "config.json").unlink(), r"exactly one file config\.json; it holds none"),
+]
+BASE_FAULTS: list[tuple[Callable[[Path], object], str]] = [
+    (lambda f: _config(f, model_type="gpt2"), "is a 'gpt2' model"),
+    (lambda f: _config(f, hidden_size=64), "is not that of its weights"),
+    (lambda f: _config(f, num_attention_heads="many"), "cannot be used"),
+    (lambda f: _half(f / "config.json"), "is not valid JSON"),
+    (lambda f: _half(f / "tokenizer.json"), "cannot be used"),
+    (_many_words, "has [0-9]+ words, too many for the model"),
+    (_other_shape, "refueled and instruct-v08 differ in model.layers.0.mlp.down_proj.weight and 5 others"),
+]
+
+
+@pytest.mark.usefixtures("small")
+class TestWrong:
+    """What is not as it should be is told by name, with what to do."""
+
+    @pytest.mark.parametrize(
+        ("name", "change", "reason"),
+        [
+            *(("refueled", change, reason) for change, reason in MODEL_FAULTS),
+            *(("instruct-v08", change, reason) for change, reason in BASE_FAULTS),
+        ],
+    )
+    def test_models(self, tmp_path: Path, name: str, change: Callable[[Path], object], reason: str) -> None:
+        """Missing, torn, contradictory."""
+        raw = llama.write_raw(tmp_path / "raw")
+        change(raw / name)
+        with pytest.raises(DataError, match=reason):
+            convert(raw, tmp_path / "made")
+
+    @pytest.mark.parametrize(
+        ("part", "change", "reason"),
+        [
+            ("arc", {"answerKey": "E"}, "row 3 of arc is not as published .*get it again"),
+            ("arc", {"question": None}, "row 3 of arc"),
+            ("hellaswag", {"label": ""}, "row 3 of hellaswag"),
+            ("mmlu", {"answer": 4}, "row 3 of mmlu .*no such choice"),
+            ("mmlu", {"choices": ["one"]}, "row 3 of mmlu"),
+            ("truthfulqa", {"mc1_targets": {"choices": ["a", "b"], "labels": [0, 0]}}, "not one true answer"),
+            ("winogrande", {"sentence": "There is no gap."}, "row 3 of winogrande"),
+            ("gsm8k", {"answer": "It is four."}, "row 3 of gsm8k"),
+            ("gsm8k", {"answer": "#### NaN"}, "the answer is NaN"),
+        ],
+    )
+    def test_rows(self, tmp_path: Path, part: str, change: dict[str, Any], reason: str) -> None:
+        """A value that cannot be."""
+        rows = [llama.row(part, number) for number in range(5)]
+        rows[3] = {**rows[3], **change}
+        with pytest.raises(DataError, match=reason):
+            full.ask(part, rows, _examples(tmp_path))
+
+    def test_a_column_is_missing(self, tmp_path: Path) -> None:
+        """Named."""
+        llama.write_table(tmp_path / "winogrande_xl/validation-0.parquet", [{"sentence": "a _ b"}])
+        table = full.rows(tmp_path, full.FILES["winogrande"])
+        with pytest.raises(DataError, match="KeyError: 'option1'"):
+            full.ask("winogrande", table, tmp_path)
+
+    @pytest.mark.parametrize(
+        ("source", "count", "reason"),
+        [
+            ("tiny-mmlu", range(2, 5), "tiny-mmlu has 3 questions; it must have 4"),
+            ("tiny-mmlu", range(50, 54), "only 0 questions of tiny-mmlu are in mmlu"),
+            ("mmlu", range(8), "mmlu has 4 questions besides those of dev; 7 are needed"),
+        ],
+    )
+    def test_tables(self, tmp_path: Path, source: str, count: range, reason: str) -> None:
+        """Too short, or of another data set."""
+        raw = llama.write_raw(tmp_path / "raw")
+        path = raw / source / llama.file_of(full.FILES["mmlu"])
+        llama.write_table(path, [llama.row("mmlu", number) for number in count])
+        with pytest.raises(DataError, match=reason):
+            full.draw(raw, "mmlu")
+        _half(path)
+        with pytest.raises(DataError, match=r"parquet cannot be read .*get it again"):
+            full.draw(raw, "mmlu")
+        path.unlink()
+        with pytest.raises(DataError, match="exactly one file all/test"):
+            full.draw(raw, "mmlu")
+
+
+def _examples(folder: Path) -> Path:
+    llama.write_table(folder / "gsm8k" / llama.file_of(full.GSM8K_TRAIN), [llama.row("gsm8k", 100)])
+    return folder
+
+
+def on_a_hub(server: Server, raw: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Competition:
+    """The shipped competition with few questions and small files; its sources on the local server."""
+    original = mlrcbench.get_competition("llm-merging")
+    shutil.copytree(original.folder, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    sizes = ", ".join(map(str, llama.SIZES))
+    changes = [
+        ("full.py", "TINY, TEST, SHOWN = 100, 200, 20", f"TINY, TEST, SHOWN = {sizes}"),
+        ("starter_full/main.py", "SHARD_BYTES = 1_060_000_000", "SHARD_BYTES = 24_000"),
+        (
+            "starter_full/model.py",
+            "ANSWER_TOKENS = 8192, 32768, 256",
+            f"ANSWER_TOKENS = 8192, 32768, {ANSWER}",
+        ),
+        ("scorer_full.py", "ANSWER_TOKENS = 256", f"ANSWER_TOKENS = {ANSWER}"),
+    ]
+    sources = original.card.tier("full").sources
+    for name in full.MODELS:
+        changes.append(("card.toml", sources[name].revision, COMMIT))
+        server.gated.add(f"models/{sources[name].repository}")
+    for file, long, short in changes:
+        text = (folder / file).read_text()
+        assert text.count(long) == 1
+        (folder / file).write_text(text.replace(long, short))
+    for name, source in sources.items():
+        files = {
+            str(path.relative_to(raw / name)): path.read_bytes()
+            for path in (raw / name).rglob("*")
+            if path.is_file()
+        }
+        extra = {"README.md": b"#", "pytorch_model.bin": b"pickled"}
+        server.repositories[f"{source.repository_kind}s/{source.repository}"] = {**files, **extra}
+    changed = Competition(folder)
+    for name in ("mlrcbench.cli", "mlrcbench"):
+        monkeypatch.setattr(f"{name}.get_competition", lambda _: changed, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setattr(scorer_full, "ANSWER_TOKENS", ANSWER)
+    return changed
+
+
+@pytest.mark.slow
+def test_from_a_hub_to_a_score(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prepared by the command, once the token is there; the starter's average is judged as it should be."""
+    raw = llama.write_raw(tmp_path / "raw")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    with serving() as server:
+        changed = on_a_hub(server, raw, tmp_path / "llm_merging", monkeypatch)
+        prepare = ["prepare", changed.id, "--tier", "full", "--quiet", "--cache", str(tmp_path / "cache")]
+        monkeypatch.setenv("HF_TOKEN", "")
+        assert main(prepare) == 2
+        told = capsys.readouterr().err
+        assert "Accept the licence" in told
+        assert "Traceback" not in told
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        assert main(prepare) == 0, capsys.readouterr().err
+        assert not any("pytorch_model" in path for path in server.seen)
+    assert main(prepare) == 0  # no server any more
+    instance = changed.instance(0, "full")
+    files = [path for path in (*tmp_path.glob("cache/**/*"), *instance.root.rglob("*")) if path.is_file()]
+    assert not any(TOKEN.encode() in path.read_bytes() for path in files)
+    score = play_starter(changed, fresh / "records", monkeypatch)
+    assert set(score.details) == set(full.FILES)
+    merged = sorted(fresh.rglob("merged-*.safetensors"))
+    assert len(merged) > 3
+    one, two = (llama.weights(seed=seed) for seed in (0, 1))
+    for path in merged:
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 (no mapping)
+                assert torch.equal(file.get_tensor(name), torch.stack([one[name], two[name]]).mean(0))
+    assert score.value == scorer_full.score(merged[0].parent, instance.answers("test")).value
+    with llama.starter(changed.folder, instance.public, tmp_path / "workspace", monkeypatch) as (
+        entry,
+        model,
+    ):
+        entry.experiment()
+        told = capsys.readouterr().out
+        judge = model.Judge(model.load("data", model.Checkpoint(merged[0].parent)), "data")
+        assert judge.parts(read(instance.answers("test") / "questions.json")) == score.details
+    assert re.search(r"expert 0: score .*\nexpert 1: score .*\nmerged: score ", told)
+
+
+def test_the_card() -> None:
+    """Two models by their commits, and two tables of each part; what is downloaded is what is looked for."""
+    tier = mlrcbench.get_competition("llm-merging").card.tier("full")
+    assert set(tier.sources) == {*full.MODELS, *full.FILES, *(f"tiny-{part}" for part in full.FILES)}
+    for name, source in tier.sources.items():
+        if name in full.MODELS:
+            assert len(source.revision) == 40
+            assert source.variable == "HF_TOKEN"
+        else:
+            pattern = full.FILES[name.removeprefix("tiny-")]
+            assert source.layout[0] == pattern
+            assert source.patterns[0].endswith(pattern)
+            assert not source.variable
+    (shards,) = tier.artefacts
+    assert shards.pattern == scorer_full.FILES
+    largest = 128_256 * 4096 * 2  # an embedding of the real models, bytes
+    assert largest < 1_060_000_000 < shards.max_bytes
+    assert shards.max_files * shards.max_bytes <= tier.limits.workspace_mb << 20
