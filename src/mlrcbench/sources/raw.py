@@ -67,8 +67,16 @@ def find_all(folder: Path, pattern: str) -> dict[str, Path]:
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name where the disk can, else copy it."""
+    """Give a file that everybody may read a second name where the disk can, else copy it.
+
+    An instance's files must be readable for the user that commands run as, and the mode of a file that is
+    the user's own is not changed.
+    """
+    found = source.resolve()
     try:
-        os.link(source.resolve(), target)
+        if found.stat().st_mode & 0o444 != 0o444:
+            raise PermissionError
+        os.link(found, target)
     except OSError:
-        shutil.copyfile(source, target)
+        shutil.copyfile(found, target)
+        target.chmod(0o444)
