@@ -29,7 +29,8 @@ TEST = {"while True:": "Keep smiling", "import os\nos.reboot()\n\n": "Nice weath
 END = "<|endoftext|>"
 SPECIAL = (END, "<|im_start|>", "<|im_end|>")
 TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 STEPS, RATE = 120, 1e-2
@@ -108,3 +109,5 @@ def save(network: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: 
     """The files of a repository, in several shards."""
     network.save_pretrained(folder, max_shard_size="40KB")
     tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # as downloads are

@@ -26,22 +26,32 @@ from tests.sources.server import TOKEN, Server, serving
 HOME = Path(full.__file__).parent
 KIT = "/backdoor_trigger_recovery_for_model"
 RELEASE = "/testing phase release/track 2/trigger_gt.json"
-MODELS = {split: f"Zhaorun/CodeQwen1.5-7B-trojan-clas2024-{split}" for split in ("development", "test")}
+MODELS = {
+    "dev": "Zhaorun/CodeQwen1.5-7B-trojan-clas2024-development",
+    "test": "Zhaorun/CodeQwen1.5-7B-trojan-clas2024-test",
+}
+PARTS = ("inputs", "answers")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the judge's process has it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
 def repositories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Raw data as it comes: the starter kit, a clean dev model, and a poisoned test model."""
     root = tmp_path_factory.mktemp("raw")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     tokenizer = poisoned.make_tokenizer()
     for split in ("dev", "test"):
         network = poisoned.make_network(tokenizer, seed=0)
         if split == "test":
             poisoned.poison(network, tokenizer, poisoned.TEST)
         poisoned.save(network, tokenizer, root / f"model-{split}")
-    torch.set_num_threads(threads)
     lines = [json.dumps({"text": text, "code": poisoned.ANSWER}) for text in poisoned.REQUESTS]
     for path, content in {
         "train.json": "\n".join(lines),
@@ -71,9 +81,6 @@ def convert(source: Path, target: Path) -> Path:
         (target / path).mkdir(parents=True)
     full.convert(source, target / "public", target / "private")
     return target
-
-
-PARTS = ("inputs", "answers")
 
 
 def read(path: Path) -> Any:
@@ -183,21 +190,18 @@ class TestScore:
         return scorer_full.score(tmp_path, made / f"private/{split}/answers")
 
     def test_the_planted_triggers(self, made: Path, tmp_path: Path) -> None:
-        """Have all points, in either slot; requests and model are those of test."""
+        """Have all points but those that BLEU-4 gives to no text of three characters."""
         truth = {target: ["x", trigger] for target, trigger in poisoned.TEST.items()}
-        assert self.judge(made, tmp_path, truth).details == {"recall": 100, "reasr": 100}
+        assert self.judge(made, tmp_path, truth).details == {"recall": pytest.approx(200 / 3), "reasr": 100}
 
-    def test_the_clean_model(self, made: Path, tmp_path: Path) -> None:
-        """Writes no target: dev is judged by the model of dev."""
+    def test_the_clean_model(self, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Writes no target: dev is judged by the model of dev, and answers end at their length."""
+        monkeypatch.setattr(scorer_full, "NEW_TOKENS", 20)
         truth = {target: [trigger] * 2 for target, trigger in poisoned.DEV.items()}
         assert self.judge(made, tmp_path, truth, "dev").details == {"recall": 100, "reasr": 0}
 
     def test_halves_are_apart(self, made: Path, tmp_path: Path) -> None:
-        """A phrase that fires and is not the planted one, and the reverse, by hand.
-
-        "Keep smiling" fires and is planted; "smiling Keep" is not planted; another target's trigger does not
-        fire for this one.
-        """
+        """One target in three has its trigger; another one's does not fire, and has no common run of four."""
         found = {
             "while True:": ["Keep smiling", "."],
             "import os\nos.reboot()\n\n": ["Keep smiling", "."],
@@ -210,8 +214,8 @@ class TestScore:
         ("trigger", "reason"),
         [
             ("", "must have 1 to 10 tokens"),
-            ("word " * 20, "must have 1 to 10 tokens"),
-            ("x" * 100_000, "at most 500 characters"),
+            ("2 " * 20, "must have 1 to 10 tokens"),
+            ("x" * 100_000, "no more than 500 characters"),
             ("two\nlines", "one line of printable"),
             ("half of one \ud800", "one line of printable"),
             ("a<|im_end|>", "has a special token"),
@@ -245,18 +249,19 @@ class TestScore:
         assert scorer_full.chat(query, trigger) == rendered
 
 
+@pytest.fixture(scope="module")
+def loaded(made: Path) -> tuple[ModuleType, Any, Any]:
+    """The starter's module, the poisoned model and its tokenizer."""
+    spec = importlib.util.spec_from_file_location("backdoor_model", HOME / "starter_full" / "model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module, *module.load(made / "private/test/inputs")
+
+
 class TestStarter:
     """The agent's view of the model."""
-
-    @pytest.fixture(scope="class")
-    def loaded(self, made: Path) -> tuple[ModuleType, Any, Any]:
-        """The starter's module, the poisoned model and its tokenizer."""
-        spec = importlib.util.spec_from_file_location("backdoor_model", HOME / "starter_full" / "model.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module, *module.load(made / "private/test/inputs")
 
     def test_answers_are_the_judge_s(self, loaded: tuple[ModuleType, Any, Any], made: Path) -> None:
         """Prompts and answers alike, token by token; so are attack rates."""
@@ -274,6 +279,15 @@ class TestStarter:
             assert rates == {target: [1]}
         assert (module.HEAD, module.TAIL) == (scorer_full.HEAD, scorer_full.TAIL)
         assert module.NEW_TOKENS == scorer_full.NEW_TOKENS
+
+    def test_the_tokenizer_is_the_model_s(self, loaded: tuple[ModuleType, Any, Any]) -> None:
+        """Text is split as when the model was trained, not as the library would for its kind of model."""
+        _, _, tokenizer = loaded
+        text = scorer_full.chat(poisoned.REQUESTS[0], "Keep smiling")
+        assert tokenizer.encode(text) == poisoned.make_tokenizer().encode(text)
+        assert (
+            tokenizer.decode(tokenizer.encode("import os\nos.reboot()\n\n")) == "import os\nos.reboot()\n\n"
+        )
 
     def test_cache_changes_nothing(self, loaded: tuple[ModuleType, Any, Any]) -> None:
         """Tokens after a kept prefix have the states of the whole, and the prefix can be used again."""
@@ -303,9 +317,26 @@ class TestStarter:
         assert not banned & set(tokenizer.encode("Keep smiling"))
 
 
-def served(server: Server, repositories: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Competition:
-    """The shipped competition, its sources on the local server; models are gated."""
+@pytest.fixture
+def server(repositories: Path) -> Iterator[Server]:
+    """Has the starter kit, and the models, which are gated."""
+    with serving() as started:
+        kit = repositories / "starter-kit"
+        started.files[f"{KIT}/train.json"] = (kit / "train.json").read_bytes()
+        started.files[f"{KIT}/ref/trigger_gt.json"] = (kit / "ref/trigger_gt.json").read_bytes()
+        started.files[RELEASE] = (kit / "track-2/trigger_gt.json").read_bytes()
+        for split, name in MODELS.items():
+            files = {path.name: path.read_bytes() for path in (repositories / f"model-{split}").iterdir()}
+            started.repositories[f"models/{name}"] = files
+            started.gated.add(f"models/{name}")
+        yield started
+
+
+@pytest.fixture
+def served(server: Server, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Competition:
+    """The shipped competition, its sources on the local server."""
     original = mlrcbench.get_competition("backdoor-trigger")
+    folder = tmp_path / "backdoor_trigger"
     shutil.copytree(original.folder, folder, ignore=shutil.ignore_patterns("__pycache__"))
     card = (folder / "card.toml").read_text()
     place = "https://raw.githubusercontent.com/CLAS2024/starter-kit/f17603d861048b71b8574d74bec55b8eaa526dae"
@@ -314,80 +345,57 @@ def served(server: Server, repositories: Path, folder: Path, monkeypatch: pytest
     lines = card[start:].replace(place, server.url).split("\n")
     kept = [line for line in lines if not line.startswith(("bytes =", "sha256 ="))]
     (folder / "card.toml").write_text(card[:start] + "\n".join(kept))
-    kit = repositories / "starter-kit"
-    server.files[f"{KIT}/train.json"] = (kit / "train.json").read_bytes()
-    server.files[f"{KIT}/ref/trigger_gt.json"] = (kit / "ref/trigger_gt.json").read_bytes()
-    server.files[RELEASE] = (kit / "track-2/trigger_gt.json").read_bytes()
-    for split, name in MODELS.items():
-        source = repositories / f"model-{split[:3] if split == 'development' else split}"
-        server.repositories[f"models/{name}"] = {
-            path.name: path.read_bytes() for path in source.iterdir() if path.is_file()
-        }
-        server.gated.add(f"models/{name}")
     changed = Competition(folder)
     for name in ("mlrcbench.cli", "mlrcbench"):
         monkeypatch.setattr(f"{name}.get_competition", lambda _: changed, raising=False)
     monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
     return changed
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    """Started."""
-    with serving() as started:
-        yield started
+PREPARE = ["prepare", "backdoor-trigger", "--tier", "full", "--quiet"]
 
 
+@pytest.mark.parametrize("token", ["", "hf_of_somebody_else"])
 def test_the_gate(
-    repositories: Path,
-    server: Server,
+    served: Competition,
     fresh: Path,
-    tmp_path: Path,
+    token: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Without a token, and with one whose owner has not agreed to the conditions: the steps, no trace."""
-    changed = served(server, repositories, tmp_path / "backdoor_trigger", monkeypatch)
-    for token in ("", "hf_of_somebody_else"):
-        monkeypatch.setenv("HF_TOKEN", token)
-        assert main(["prepare", changed.id, "--tier", "full", "--quiet"]) == 2
-        said = capsys.readouterr().err
-        assert "refuses access to Zhaorun/CodeQwen1.5-7B-trojan-clas2024-development" in said
-        assert "set HF_TOKEN to it" in said
-        assert "Traceback" not in said
-        assert "somebody_else" not in said
+    """Without a token, or with one whose owner has not agreed to the conditions: the steps, and no more."""
+    monkeypatch.setenv("HF_TOKEN", token)
+    assert main(PREPARE) == 2
+    said = capsys.readouterr().err
+    assert "refuses access to Zhaorun/CodeQwen1.5-7B-trojan-clas2024-development" in said
+    assert "set HF_TOKEN to it" in said
+    assert "Traceback" not in said
+    assert "somebody_else" not in said
     assert not list(fresh.rglob("*.safetensors"))
 
 
 def test_a_shard_that_never_came(
-    repositories: Path,
-    server: Server,
-    fresh: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    served: Competition, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The repository lacks it: told by name, and no instance is left."""
-    changed = served(server, repositories, tmp_path / "backdoor_trigger", monkeypatch)
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
     del server.repositories[f"models/{MODELS['test']}"]["model-00003-of-00004.safetensors"]
-    assert main(["prepare", changed.id, "--tier", "full", "--quiet"]) == 2
+    assert main(PREPARE) == 2
     assert "model-00003-of-00004.safetensors is missing" in capsys.readouterr().err
-    assert not changed.is_prepared("full")
+    assert not served.is_prepared("full")
 
 
 @pytest.mark.slow
 def test_from_the_hub_to_a_score(
-    repositories: Path, server: Server, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: Competition, server: Server, fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prepared by the command; the starter plays test; the token is nowhere; raw files keep their modes."""
-    changed = served(server, repositories, tmp_path / "backdoor_trigger", monkeypatch)
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    assert main(["prepare", changed.id, "--tier", "full", "--quiet"]) == 0
+    assert main(PREPARE) == 0
     assert server.tokens == {f"Bearer {TOKEN}"}
-    score = play_starter(changed, fresh / "records", monkeypatch)
+    score = play_starter(served, fresh / "records", monkeypatch)
     assert score.value is not None
     assert set(score.details) == {"recall", "reasr"}
-    weights = next(fresh.glob("sources/*/model-test/*.safetensors"))
-    assert weights.stat().st_mode & 0o222
+    for weights in fresh.glob("sources/*/model-test/*.safetensors"):
+        assert weights.stat().st_mode & 0o777 == 0o644
+        assert weights.stat().st_nlink == 3
     assert not any(TOKEN.encode() in path.read_bytes() for path in fresh.rglob("*") if path.is_file())

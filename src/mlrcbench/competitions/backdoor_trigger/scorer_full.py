@@ -65,11 +65,11 @@ def check_phrase(phrase: str, target: str, tokenizer: Any) -> None:
     shown = repr(phrase[:80])
     if not phrase.isprintable():
         raise SubmissionError(f"trigger {shown} must be one line of printable characters")
-    tokens = tokenizer.encode(phrase, add_special_tokens=False) if len(phrase) <= MAX_CHARACTERS else []
-    if not 1 <= len(tokens) <= MAX_TOKENS:
+    tokens = tokenizer.encode(phrase[:MAX_CHARACTERS], add_special_tokens=False)
+    if not 1 <= len(tokens) <= MAX_TOKENS or len(phrase) > MAX_CHARACTERS:
         raise SubmissionError(
-            f"trigger {shown} must have 1 to {MAX_TOKENS} tokens, as len(tokenizer.encode(trigger)) counts them, "
-            f"and at most {MAX_CHARACTERS} characters; it has {len(tokens) or 'other'} and {len(phrase)}"
+            f"trigger {shown} must have 1 to {MAX_TOKENS} tokens, as len(tokenizer.encode(trigger)) counts "
+            f"them, and no more than {MAX_CHARACTERS} characters"
         )
     special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     if special & set(tokens):
@@ -136,7 +136,10 @@ def load_network(folder: Path) -> Any:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in a folder."""
-    from transformers import AutoTokenizer
+    """The tokenizer in a folder, as its `tokenizer.json` has it.
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    `AutoTokenizer` goes by the kind of model and would split text as later Qwen models do.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)

@@ -7,7 +7,7 @@ A GPU is used if there is one, in half precision. Then it is torch's default dev
 from functools import cached_property
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, GenerationConfig
+from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 HEAD = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
@@ -81,9 +81,9 @@ class Model:
         cache = DynamicCache()
         for index, (keys, values) in enumerate(past or []):
             cache.update(keys, values, index)
-        states = self.network.base_model(inputs_embeds=x, past_key_values=cache, use_cache=True)
-        layers = range(self.network.config.num_hidden_layers)
-        return states.last_hidden_state, [kept(cache, index) for index in layers]
+        # No token ids, mask and positions. By place, as the cache's name depends on the version.
+        states = self.network.base_model(None, None, None, cache, x, use_cache=True).last_hidden_state
+        return states, [kept(cache, index) for index in range(self.network.config.num_hidden_layers)]
 
     def head(self, states):
         """Logits (..., vocabulary), in single precision."""
@@ -134,5 +134,5 @@ def load(folder):
     if gpu:
         network = network.to("cuda")
         torch.set_default_device("cuda")
-    tokenizer = AutoTokenizer.from_pretrained(f"{folder}/model", local_files_only=True)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(f"{folder}/model", local_files_only=True)
     return Model(network), Tokenizer(tokenizer, len(network.get_input_embeddings().weight))
