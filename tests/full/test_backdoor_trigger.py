@@ -334,7 +334,7 @@ def server(repositories: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def served(server: Server, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Competition:
-    """The shipped competition, its sources on the local server."""
+    """The shipped competition, its sources on the local server; search and answers are short."""
     original = mlrcbench.get_competition("backdoor-trigger")
     folder = tmp_path / "backdoor_trigger"
     shutil.copytree(original.folder, folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -345,6 +345,13 @@ def served(server: Server, fresh: Path, tmp_path: Path, monkeypatch: pytest.Monk
     lines = card[start:].replace(place, server.url).split("\n")
     kept = [line for line in lines if not line.startswith(("bytes =", "sha256 ="))]
     (folder / "card.toml").write_text(card[:start] + "\n".join(kept))
+    for path, long, short in (
+        ("starter/method.py", "STEPS = 50", "STEPS = 5"),
+        ("scorer_full.py", "NEW_TOKENS = 128", "NEW_TOKENS = 24"),
+    ):
+        text = (folder / path).read_text()
+        assert long in text
+        (folder / path).write_text(text.replace(long, short))
     changed = Competition(folder)
     for name in ("mlrcbench.cli", "mlrcbench"):
         monkeypatch.setattr(f"{name}.get_competition", lambda _: changed, raising=False)

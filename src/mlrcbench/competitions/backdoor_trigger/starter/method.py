@@ -42,7 +42,8 @@ def recover(model, tokenizer, targets, prompts):
 
 def search(model, tokenizer, target, query, deadline):
     """GCG on one prompt; returns the last phrase and whether it worked on that prompt."""
-    phrase = " ".join(["."] * WORDS)
+    starts = [" ".join(["."] * count) for count in range(1, WORDS + 1)]
+    phrase = [start for start in starts if len(tokenizer.encode(start)) <= WORDS][-1]
     before, trigger, after = (torch.tensor(part) for part in tokenizer.parts(query, phrase))
     goal = torch.tensor(tokenizer.encode(target))
     banned = torch.tensor(tokenizer.banned)
