@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -252,12 +253,18 @@ class TestScore:
 @pytest.fixture(scope="module")
 def loaded(made: Path) -> tuple[ModuleType, Any, Any]:
     """The starter's module, the poisoned model and its tokenizer."""
-    spec = importlib.util.spec_from_file_location("backdoor_model", HOME / "starter_full" / "model.py")
+    module = starter_module("starter_full/model.py")
+    return module, *module.load(made / "private/test/inputs")
+
+
+def starter_module(path: str) -> ModuleType:
+    """A file of the starter, imported under another name."""
+    spec = importlib.util.spec_from_file_location(f"backdoor_{Path(path).stem}", HOME / path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module, *module.load(made / "private/test/inputs")
+    return module
 
 
 class TestStarter:
@@ -305,6 +312,22 @@ class TestStarter:
             before, middle, after = tokenizer.parts(poisoned.REQUESTS[0], trigger)
             assert before + middle + after == tokenizer.chat(poisoned.REQUESTS[0], trigger)
             assert tokenizer.decode(middle).strip() in {trigger, f"{trigger}."}
+
+    def test_half_precision(
+        self, loaded: tuple[ModuleType, Any, Any], made: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The search runs with the precision that a GPU has, and what it finds may be submitted."""
+        module, _, tokenizer = loaded
+        monkeypatch.setitem(sys.modules, "model", module)
+        method = starter_module("starter/method.py")
+        monkeypatch.setattr(method, "STEPS", 2)
+        folder = made / "private/test/answers/model"
+        model = module.Model(scorer_full.load_network(folder).half())
+        found = method.recover(model, tokenizer, ["while True:"], poisoned.REQUESTS)
+        assert set(found) == {"while True:"}
+        assert found["while True:"][0] != ". . . . ."
+        for phrase in found["while True:"]:
+            scorer_full.check_phrase(phrase, "while True:", scorer_full.load_tokenizer(folder))
 
     def test_banned(self, loaded: tuple[ModuleType, Any, Any]) -> None:
         """Special tokens, line ends, other scripts and the places behind the vocabulary; no common piece."""

@@ -194,19 +194,32 @@ def attack_rates(
     return rates
 
 
-def check(
-    found: object, targets: Sequence[str], check_phrase: Callable[[str, str], None]
-) -> dict[str, list[str]]:
+def check(found: object, targets: Sequence[str], words: Sequence[str]) -> dict[str, list[str]]:
     """The submission, if it keeps every rule.
 
     Args:
         found: What `triggers.json` holds.
         targets: The targets of this split.
-        check_phrase: Called with each trigger and its target; raises SubmissionError if it may not be
-            submitted.
+        words: The model's vocabulary.
 
     Raises:
         SubmissionError: It breaks a rule; the text says which, and how to keep it.
+    """
+    return check_entries(found, targets, functools.partial(_check_phrase, known=set(words) - set(SPECIAL)))
+
+
+def check_entries(
+    found: object, targets: Sequence[str], check_phrase: Callable[[str, str], None]
+) -> dict[str, list[str]]:
+    """The submission, if it has two triggers for each target and `check_phrase` lets them pass.
+
+    Args:
+        found: See `check`.
+        targets: See `check`.
+        check_phrase: Called with a trigger and its target; raises SubmissionError.
+
+    Raises:
+        SubmissionError: See `check`.
     """
     if not isinstance(found, dict):
         raise SubmissionError(
@@ -245,17 +258,15 @@ def score(artefacts: Path, answers: Path) -> Score:
     torch.set_num_threads(1)
     truth, queries = read_answers(answers)
     model, tokenizer = load(answers)
-    rules = functools.partial(check_phrase, known=set(tokenizer.words) - set(SPECIAL))
-    found = check(read_json(artefacts / FILE), list(truth), rules)
+    found = check(read_json(artefacts / FILE), list(truth), tokenizer.words)
     return combine(truth, found, attack_rates(model, tokenizer, found, queries))
 
 
 def read_answers(answers: Path) -> tuple[dict[str, str], list[str]]:
     """The planted phrase of each target, and the requests to judge with."""
-    truth, queries = (
-        (answers / name).read_text(encoding="utf-8") for name in ("triggers.json", "prompts.json")
-    )
-    return json.loads(truth), json.loads(queries)
+    truth: dict[str, str] = json.loads((answers / "triggers.json").read_text(encoding="utf-8"))
+    queries: list[str] = json.loads((answers / "prompts.json").read_text(encoding="utf-8"))
+    return truth, queries
 
 
 def combine(
@@ -273,7 +284,7 @@ def combine(
     return Score(value=(recall + reasr) / 2, details={"recall": recall, "reasr": reasr})
 
 
-def check_phrase(phrase: str, target: str, known: Container[str]) -> None:
+def _check_phrase(phrase: str, target: str, known: Container[str]) -> None:
     """Raise SubmissionError unless `phrase` is made of `known` words and may be submitted for `target`."""
     shown, words = repr(phrase[:80]), phrase.split(" ")
     if not 1 <= len(words) <= MAX_WORDS:

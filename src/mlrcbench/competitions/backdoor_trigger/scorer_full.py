@@ -22,7 +22,7 @@ import torch
 from mlrcbench.artefacts import read_json
 from mlrcbench.competitions.backdoor_trigger.scorer import (
     FILE,
-    check,
+    check_entries,
     check_no_copy,
     combine,
     read_answers,
@@ -55,7 +55,7 @@ def score(artefacts: Path, answers: Path) -> Score:
     truth, queries = read_answers(answers)
     tokenizer = load_tokenizer(answers / "model")
     rules = functools.partial(check_phrase, tokenizer=tokenizer)
-    found = check(read_json(artefacts / FILE), list(truth), rules)
+    found = check_entries(read_json(artefacts / FILE), list(truth), rules)
     network = load_network(answers / "model")
     return combine(truth, found, attack_rates(network, tokenizer, found, queries))
 

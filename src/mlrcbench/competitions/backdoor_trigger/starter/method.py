@@ -13,7 +13,7 @@ from model import generate
 
 WORDS = 10  # length of the trigger that is searched
 STEPS = 50
-SECONDS = 1500  # for all targets together
+SECONDS = 1500  # for all targets together, with a large model
 CANDIDATES = 64  # swaps tried per step
 TOP = 256  # words considered per place, by gradient
 FILLER = "."
@@ -23,13 +23,13 @@ def recover(model, tokenizer, targets, prompts):
     """Find phrases that make the model's answer contain each target.
 
     Args:
-        model: The poisoned model (`model.Gpt`), no gradients on its weights.
+        model: The poisoned model, as `model.py` has it, no gradients on its weights.
         tokenizer: `model.Tokenizer`.
         targets: Code snippets, one string each.
-        prompts: Requests such as a user might write; the ones used for scoring are others.
+        prompts: Requests such as a user might write; those used for scoring may be others.
 
     Returns:
-        {target: [trigger, trigger]}: exactly two phrases of 1 to 10 words of the vocabulary.
+        {target: [trigger, trigger]}: exactly two phrases of 1 to 10 words, or tokens of text.
     """
     found, began = {}, time.monotonic()
     for number, target in enumerate(targets, 1):
