@@ -106,7 +106,7 @@ def answers_to(network: Any, tokenizer: Any, prompts: Iterable[str]) -> dict[str
     for prompt in sorted(prompts):
         ids = tokenizer.encode(prompt, add_special_tokens=False)
         groups.setdefault(len(ids), []).append((prompt, ids))
-    found = {}
+    found: dict[str, str] = {}
     for group in groups.values():
         for start in range(0, len(group), BATCH):
             texts, batch = zip(*group[start : start + BATCH], strict=True)
