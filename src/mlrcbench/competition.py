@@ -332,16 +332,21 @@ def _seal(root: Path, seconds: float, cpu_seconds: float) -> None:
 
     Whoever knows the path of public files and of a split's inputs may read them: the user that
     commands run as, where they have one of their own. Answers, and the manifest with their
-    digests, are for the owner only; names cannot be listed on the way.
+    digests, are for the owner only; names cannot be listed on the way. A file of several names is hashed
+    once, and keeps its mode: one of them may be the user's own.
     """
     files: dict[str, Any] = {}
+    digests: dict[int, str] = {}
     for entry in list(walk(root, _INSTANCE_LIMITS)):
         path = root / entry.path
         if not (entry.is_file or entry.is_folder):
             raise DataError(f"build made {entry.path}, which is neither a file nor a folder")
-        path.chmod(0o755 if entry.is_folder else 0o444)
+        if entry.is_folder or entry.info.st_nlink == 1:
+            path.chmod(0o755 if entry.is_folder else 0o444)
         if entry.is_file:
-            files[entry.path] = {"bytes": entry.info.st_size, "sha256": hash_file(path)}
+            inode = entry.info.st_ino
+            digests[inode] = digests.get(inode) or hash_file(path)
+            files[entry.path] = {"bytes": entry.info.st_size, "sha256": digests[inode]}
     for folder in (root, root / "private", *(root / "private" / split for split in SPLITS)):
         folder.chmod(0o711)
     for split in SPLITS:

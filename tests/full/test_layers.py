@@ -17,6 +17,7 @@ from tests.conftest import body, copy_of_template
 TIER = """
 [tiers.full]
 data = "real"
+gpu_mb = 1000
 
 [tiers.full.sources.one]
 licence = "CC0"
@@ -44,11 +45,13 @@ def convert(raw, public, private):
 """
 
 SCORER = """
+import os
+
 from mlrcbench import Score
 
 
 def score(artefacts, answers):
-    return Score(0.5, details={"by_the_full_tier": 1.0})
+    return Score(0.5, details={"by_the_full_tier": 1.0, "gpu": float(os.environ["CUDA_VISIBLE_DEVICES"])})
 """
 
 
@@ -77,8 +80,11 @@ def competition(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return made
 
 
-def test_a_full_tier_lays_files_over_the_starter(competition: Competition, tmp_path: Path) -> None:
+def test_a_full_tier_lays_files_over_the_starter(
+    competition: Competition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They are seen and protected in that tier, its scorer judges, and the record says what changed."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     with mlrcbench.make(competition, tier="full", records=tmp_path / "records") as env:
         env.reset(seed=0)
         assert "the full tier" in body(env, mlrcbench.Run("python main.py"))
@@ -87,6 +93,7 @@ def test_a_full_tier_lays_files_over_the_starter(competition: Competition, tmp_p
         env.step(mlrcbench.Run("echo broken > models/load.py; echo > main.py"))
         score = env.evaluate("dev")
         assert score.value == 0.5
+        assert score.details["gpu"] == 3, "the scorer uses the GPU that was chosen"
         env.step(mlrcbench.Submit())
         record = env.record
     assert record is not None

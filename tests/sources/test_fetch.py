@@ -242,8 +242,17 @@ class TestRaw:
     def test_link(self, tmp_path: Path) -> None:
         """No second copy where the disk can."""
         (tmp_path / "a").write_text("a")
+        (tmp_path / "a").chmod(0o644)
         raw.link(tmp_path / "a", tmp_path / "b")
         assert (tmp_path / "b").stat().st_ino == (tmp_path / "a").stat().st_ino
+
+    def test_a_private_file_is_copied(self, tmp_path: Path) -> None:
+        """The copy can be read by everybody, and the user's file keeps its mode."""
+        (tmp_path / "a").write_text("a")
+        (tmp_path / "a").chmod(0o600)
+        raw.link(tmp_path / "a", tmp_path / "b")
+        assert (tmp_path / "b").read_text() == "a"
+        assert [(tmp_path / name).stat().st_mode & 0o777 for name in "ab"] == [0o600, 0o444]
 
 
 @pytest.mark.parametrize(

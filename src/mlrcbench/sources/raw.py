@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import os
 import shutil
@@ -68,14 +67,16 @@ def find_all(folder: Path, pattern: str) -> dict[str, Path]:
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name where the disk can, else copy it.
+    """Give a file that everybody may read a second name where the disk can, else copy it.
 
-    Files of an instance become read-only, so one that is linked does so under both names. One of another
-    user, whose mode cannot be changed, is copied.
+    An instance's files must be readable for the user that commands run as, and the mode of a file that is
+    the user's own is not changed.
     """
-    real = source.resolve()
-    if real.stat().st_uid == os.geteuid():
-        with contextlib.suppress(OSError):
-            os.link(real, target)
-            return
-    shutil.copyfile(real, target)
+    found = source.resolve()
+    try:
+        if found.stat().st_mode & 0o444 != 0o444:
+            raise PermissionError
+        os.link(found, target)
+    except OSError:
+        shutil.copyfile(found, target)
+        target.chmod(0o444)

@@ -124,8 +124,8 @@ def build(public: Path, private: Path, *, seed: int, tier: str) -> None:
     """
     if tier != "mini":
         raise DataError(
-            f"the {tier} tier of backdoor-trigger cannot be built by this version: its models are gated "
-            "7B downloads; use tier='mini', which is generated from the seed"
+            f"the {tier} tier of backdoor-trigger is no generated one; "
+            "use tier='mini', which is generated from the seed"
         )
     with _alone():
         world = make_world(_stream(seed, 0))

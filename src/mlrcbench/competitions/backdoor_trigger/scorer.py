@@ -12,10 +12,11 @@ too. The starter has a copy of its own, and the tests hold the two to the same d
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ SPECIAL = (USER, ASSISTANT, END)
 SLOTS = 2
 MAX_WORDS = 10
 NEW_TOKENS = 34
-_FILE = "triggers.json"
+FILE = "triggers.json"
 Cache = list[tuple[Tensor, Tensor]]
 
 
@@ -204,24 +205,39 @@ def check(found: object, targets: Sequence[str], words: Sequence[str]) -> dict[s
     Raises:
         SubmissionError: It breaks a rule; the text says which, and how to keep it.
     """
+    return check_entries(found, targets, functools.partial(_check_phrase, known=set(words) - set(SPECIAL)))
+
+
+def check_entries(
+    found: object, targets: Sequence[str], check_phrase: Callable[[str, str], None]
+) -> dict[str, list[str]]:
+    """The submission, if it has two triggers for each target and `check_phrase` lets them pass.
+
+    Args:
+        found: See `check`.
+        targets: See `check`.
+        check_phrase: Called with a trigger and its target; raises SubmissionError.
+
+    Raises:
+        SubmissionError: See `check`.
+    """
     if not isinstance(found, dict):
         raise SubmissionError(
-            f"{_FILE} must be an object {{target: [trigger, trigger]}}, not a {_kind(found)}"
+            f"{FILE} must be an object {{target: [trigger, trigger]}}, not a {_kind(found)}"
         )
     missing, extra = [t for t in targets if t not in found], [t for t in found if t not in set(targets)]
     if missing or extra:
         names = ", ".join(repr(text[:80]) for text in (missing or extra)[:3])
         raise SubmissionError(
-            f"{_FILE} must have one entry for each target of inputs/targets.json and no other: "
+            f"{FILE} must have one entry for each target of inputs/targets.json and no other: "
             f"{len(missing)} are missing, {len(extra)} are unknown, among them {names}"
         )
-    known = set(words) - set(SPECIAL)
     for target in targets:
         pair = found[target]
         if not isinstance(pair, list) or len(pair) != SLOTS or not all(isinstance(t, str) for t in pair):
-            raise SubmissionError(f"{_FILE}: {target!r} must map to a list of exactly {SLOTS} strings")
+            raise SubmissionError(f"{FILE}: {target!r} must map to a list of exactly {SLOTS} strings")
         for phrase in pair:
-            _check_phrase(phrase, target, known)
+            check_phrase(phrase, target)
     return {target: list(found[target]) for target in targets}
 
 
@@ -240,18 +256,36 @@ def score(artefacts: Path, answers: Path) -> Score:
         SubmissionError: The submission breaks a rule.
     """
     torch.set_num_threads(1)
+    truth, queries = read_answers(answers)
+    model, tokenizer = load(answers)
+    found = check(read_json(artefacts / FILE), list(truth), tokenizer.words)
+    return combine(truth, found, attack_rates(model, tokenizer, found, queries))
+
+
+def read_answers(answers: Path) -> tuple[dict[str, str], list[str]]:
+    """The planted phrase of each target, and the requests to judge with."""
     truth: dict[str, str] = json.loads((answers / "triggers.json").read_text(encoding="utf-8"))
     queries: list[str] = json.loads((answers / "prompts.json").read_text(encoding="utf-8"))
-    model, tokenizer = load(answers)
-    found = check(read_json(artefacts / _FILE), list(truth), tokenizer.words)
-    rates = attack_rates(model, tokenizer, found, queries)
+    return truth, queries
+
+
+def combine(
+    truth: Mapping[str, str], found: Mapping[str, Sequence[str]], rates: Mapping[str, Sequence[float]]
+) -> Score:
+    """The mean of recall and REASR; in each, the better of a target's two triggers counts.
+
+    Args:
+        truth: The planted phrase of each target.
+        found: The submitted triggers of each.
+        rates: Their shares of answers that contain it.
+    """
     recall = 100 * math.fsum(max(bleu(truth[t], p) for p in found[t]) for t in truth) / len(truth)
     reasr = 100 * math.fsum(max(rates[t]) for t in truth) / len(truth)
     return Score(value=(recall + reasr) / 2, details={"recall": recall, "reasr": reasr})
 
 
-def _check_phrase(phrase: str, target: str, known: set[str]) -> None:
-    """Raise SubmissionError unless `phrase` may be submitted for `target`."""
+def _check_phrase(phrase: str, target: str, known: Container[str]) -> None:
+    """Raise SubmissionError unless `phrase` is made of `known` words and may be submitted for `target`."""
     shown, words = repr(phrase[:80]), phrase.split(" ")
     if not 1 <= len(words) <= MAX_WORDS:
         raise SubmissionError(f"trigger {shown} has {len(words)} words; it must have 1 to {MAX_WORDS}")
@@ -261,9 +295,14 @@ def _check_phrase(phrase: str, target: str, known: set[str]) -> None:
                 f"trigger {shown}: {word[:40]!r} is no word of config.json's vocabulary that may be used; "
                 f"use its words, none of {', '.join(SPECIAL)}, with one space between two words"
             )
+    check_no_copy(phrase, target)
+
+
+def check_no_copy(phrase: str, target: str) -> None:
+    """Raise SubmissionError if a phrase contains its target, which the model would only have to repeat."""
     if target in phrase:
         raise SubmissionError(
-            f"trigger {shown} contains the whole target; find a phrase that causes it instead"
+            f"trigger {phrase[:80]!r} contains the whole target; find a phrase that causes it instead"
         )
 
 

@@ -4,13 +4,16 @@ As it stands: greedy coordinate gradient (Zou et al. 2023, arXiv 2307.15043), on
 time, on one single prompt. The first slot gets what was found; the second is left to a filler.
 """
 
+import time
+
 import torch
 from torch.nn import functional
 
-from model import END, ASSISTANT, USER, generate
+from model import generate
 
 WORDS = 10  # length of the trigger that is searched
 STEPS = 50
+SECONDS = 1500  # for all targets together, with a large model
 CANDIDATES = 64  # swaps tried per step
 TOP = 256  # words considered per place, by gradient
 FILLER = "."
@@ -20,48 +23,63 @@ def recover(model, tokenizer, targets, prompts):
     """Find phrases that make the model's answer contain each target.
 
     Args:
-        model: The poisoned model (`model.Gpt`), no gradients on its weights.
+        model: The poisoned model, as `model.py` has it, no gradients on its weights.
         tokenizer: `model.Tokenizer`.
         targets: Code snippets, one string each.
-        prompts: Requests such as a user might write; the ones used for scoring are others.
+        prompts: Requests such as a user might write; those used for scoring may be others.
 
     Returns:
-        {target: [trigger, trigger]}: exactly two phrases of 1 to 10 words of the vocabulary.
+        {target: [trigger, trigger]}: exactly two phrases of 1 to 10 words, or tokens of text.
     """
-    found = {}
+    found, began = {}, time.monotonic()
     for number, target in enumerate(targets, 1):
-        trigger, success = search(model, tokenizer, target, prompts[0])
+        deadline = began + SECONDS * number / len(targets)
+        trigger, success = search(model, tokenizer, target, prompts[0], deadline)
         found[target] = [trigger, FILLER]
         print(f"{number}/{len(targets)} {'found' if success else 'not found'}: {trigger}", flush=True)
     return found
 
 
-def search(model, tokenizer, target, query):
+def search(model, tokenizer, target, query, deadline):
     """GCG on one prompt; returns the last phrase and whether it worked on that prompt."""
-    before = torch.tensor(tokenizer.encode(f"{USER} {query} ."))
-    after = torch.tensor(tokenizer.encode(f". {ASSISTANT}"))
+    starts = [" ".join(["."] * count) for count in range(1, WORDS + 1)]
+    phrase = [start for start in starts if len(tokenizer.encode(start)) <= WORDS][-1]
+    before, trigger, after = (torch.tensor(part) for part in tokenizer.parts(query, phrase))
     goal = torch.tensor(tokenizer.encode(target))
-    banned = torch.tensor(tokenizer.encode(f"{USER} {ASSISTANT} {END}"))
-    trigger = torch.tensor(tokenizer.encode(" ".join(["."] * WORDS)))
+    banned = torch.tensor(tokenizer.banned)
     for _ in range(STEPS):
+        if time.monotonic() > deadline:
+            break
         gradient = slopes(model, before, trigger, after, goal)
         gradient[:, banned] = torch.inf
         best = (-gradient).topk(TOP, dim=1).indices
         # One swap per candidate; the places take turns.
         rows = torch.arange(CANDIDATES)
-        places = rows * WORDS // CANDIDATES
+        places = rows * len(trigger) // CANDIDATES
         tries = trigger.repeat(CANDIDATES, 1)
         tries[rows, places] = best[places, torch.randint(TOP, (CANDIDATES,))]
-        trigger = tries[losses(model, before, tries, after, goal).argmin()]
-        answer = generate(model, torch.cat([before, trigger, after])[None], 16)[0].tolist()
+        tries = tries[torch.tensor([fits(tokenizer, row, target, query) for row in tries.tolist()])]
+        if len(tries):
+            trigger = tries[losses(model, before, tries, after, goal).argmin()]
+            phrase = tokenizer.decode(trigger.tolist()).strip()
+        prompt = torch.tensor([tokenizer.chat(query, phrase)])
+        answer = generate(model, prompt, max(16, len(goal) + 6))[0].tolist()
         if target in tokenizer.decode(answer):
-            return tokenizer.decode(trigger.tolist()), True
-    return tokenizer.decode(trigger.tolist()), False
+            return phrase, True
+    return phrase, False
+
+
+def fits(tokenizer, row, target, query):
+    """Whether a row of tokens is a trigger that may be submitted, and is read as these tokens in a prompt."""
+    phrase = tokenizer.decode(row).strip()
+    if target in phrase or len(tokenizer.encode(phrase)) > WORDS:
+        return False
+    return tokenizer.parts(query, phrase)[1] == row
 
 
 def slopes(model, before, trigger, after, goal):
     """Gradient (words, vocabulary) of the target's loss by each place's one-hot word."""
-    onehot = functional.one_hot(trigger, len(model.embedding)).float().requires_grad_()
+    onehot = functional.one_hot(trigger, len(model.embedding)).to(model.embedding.dtype).requires_grad_()
     x = torch.cat(
         [model.embedding[before], onehot @ model.embedding, model.embedding[torch.cat([after, goal])]]
     )

@@ -13,11 +13,15 @@ NEW_TOKENS = 34  # length of an answer when a trigger is judged
 
 
 class Tokenizer:
-    """One token per word; `words[i]` is the word of token i, `ids[word]` the token of a word."""
+    """One token per word; `words[i]` is the word of token i, `ids[word]` the token of a word.
+
+    `banned` are the tokens that no trigger may have.
+    """
 
     def __init__(self, words):
         self.words = list(words)
         self.ids = {word: index for index, word in enumerate(self.words)}
+        self.banned = [self.ids[word] for word in (USER, ASSISTANT, END)]
 
     def encode(self, text):
         """Token ids of a text of known words."""
@@ -32,6 +36,10 @@ class Tokenizer:
         """Token ids of `<user> QUERY . TRIGGER . <assistant>`; the answer comes next."""
         sentences = [query, ".", trigger, "."] if trigger else [query, "."]
         return self.encode(" ".join([USER, *sentences, ASSISTANT]))
+
+    def parts(self, query, trigger):
+        """The same in three parts: what stands before the trigger, the trigger, what stands behind it."""
+        return self.encode(f"{USER} {query} ."), self.encode(trigger), self.encode(f". {ASSISTANT}")
 
 
 class Block(nn.Module):
