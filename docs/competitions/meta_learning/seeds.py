@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,11 @@ def main() -> None:
             text = files[FILE].replace(".manual_seed(0)", f".manual_seed({seed})")
             files[FILE] = f"{text}\ntorch.manual_seed({seed})\n"
             scores = dict(evaluate_files(competition, files, instance=INSTANCE, secret=PUBLIC_SECRET))
-            row = {"method": name, "seed": seed, **{split: scores[split].value for split in SPLITS}}
+            row: dict[str, Any] = {
+                "method": name,
+                "seed": seed,
+                **{split: scores[split].value for split in SPLITS},
+            }
             with LOG.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             known.append(row)
