@@ -109,8 +109,10 @@ class TestConvert:
         assert all(f"it, {number}?" not in head for number in range(sum(llama.SIZES) + 1))
 
     def test_weights_are_not_copied(self, tmp_path: Path) -> None:
-        """They have two names; the base model is an expert, and lies there once."""
+        """They have two names, if all may read them; the base model is an expert, and lies there once."""
         raw = llama.write_raw(tmp_path / "raw")
+        for path in raw.rglob("*.safetensors"):
+            path.chmod(0o644)
         made = convert(raw, tmp_path / "made")
         models = read(made / "private/test/inputs/models.json")
         assert models["experts"] == ["models/instruct-v08", "models/refueled"]
