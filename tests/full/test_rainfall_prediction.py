@@ -265,6 +265,30 @@ class TestConvert:
         with pytest.raises(DataError, match=reason):
             convert(data, tmp_path / "made")
 
+    @pytest.mark.parametrize(
+        ("minutes", "starts"),
+        [
+            ([*range(0, 36 * 15, 15)], [0]),
+            ([*range(0, 35 * 15, 15)], None),
+            ([*range(0, 20 * 15, 15), *range(19 * 15, 36 * 15, 15)], None),
+            ([0, *range(0, 37 * 15, 15)], [1, 2]),
+        ],
+        ids=["one window", "a frame less", "a frame twice", "the first twice"],
+    )
+    def test_windows(self, tmp_path: Path, minutes: list[int], starts: list[int] | None) -> None:
+        """36 frames, each 15 minutes after the one before."""
+        path = tmp_path / full.SPLITS
+        write_table(
+            path,
+            COLUMNS,
+            [["", "20190213", f"{m // 60:02}{m % 60:02}00", "training", "", "1.0"] for m in minutes],
+        )
+        if starts is None:
+            with pytest.raises(DataError, match="no 36 training frames"):
+                full.read_starts(path, "2019", len(minutes))
+        else:
+            assert full.read_starts(path, "2019", len(minutes)).tolist() == starts
+
 
 class TestScore:
     """The full tier's scorer is the mini tier's, with one sequence in memory at a time."""

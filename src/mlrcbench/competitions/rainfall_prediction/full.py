@@ -148,10 +148,11 @@ def read_starts(path: Path, year: str, frames: int) -> npt.NDArray[np.int64]:
             f"{path} has {len(times)} training frames of {year}, but the satellite's file has {frames} "
             "pictures; take the table and the files of the same edition"
         )
-    window = SEEN + AHEAD
-    whole = times[window - 1 :] - times[: len(times) - window + 1] == (window - 1) * STEP
+    steps = SEEN + AHEAD - 1
+    gaps = np.cumsum(np.diff(times, prepend=times[:1]) != STEP)
+    whole = gaps[steps:] == gaps[: max(0, len(gaps) - steps)]
     if not whole.any():
-        raise DataError(f"{path} has no {window} training frames of {year} without a gap between them")
+        raise DataError(f"{path} has no {steps + 1} training frames of {year} without a gap between them")
     return np.flatnonzero(whole).astype(np.int64)
 
 
@@ -165,7 +166,8 @@ def read_times(path: Path, year: str) -> list[str]:
     with path.open(encoding="utf-8", newline="") as file:
         try:
             for row in csv.DictReader(file):
-                if row["split"] == "training" and float(row["all_vars"]) == 1 and row["date_str"][:4] == year:
+                used = row["split"] == "training" and row["all_vars"].lower() in ("1", "1.0", "true")
+                if used and row["date_str"][:4] == year:
                     day, clock = row["date_str"], row["time"].zfill(6)
                     time = f"{day[:4]}-{day[4:6]}-{day[6:]}T{clock[:2]}:{clock[2:4]}:{clock[4:]}"
                     found.append(str(np.datetime64(time, "s")))
