@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +17,10 @@ import numpy.typing as npt
 import pytest
 
 import mlrcbench
-from mlrcbench.cli import main
+from mlrcbench.competition import Competition
 from mlrcbench.competitions.rainfall_prediction import full, scorer, scorer_full
 from mlrcbench.errors import DataError, SubmissionError
+from mlrcbench.preparation import prepare_real
 from tests.full.conftest import play_starter
 
 Array = npt.NDArray[Any]
@@ -348,34 +351,44 @@ class TestScore:
             scorer_full.score(*self.files(tmp_path, np.zeros((2, 1, 2, 2), dtype=np.float32), found))
 
 
+@pytest.fixture
+def competition(tmp_path: Path, fresh: Path) -> Competition:
+    """The shipped competition, but for the disk that it asks for."""
+    folder = tmp_path / "rainfall_prediction"
+    shipped = mlrcbench.get_competition("rainfall-prediction").folder
+    shutil.copytree(shipped, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    card = (folder / "card.toml").read_text()
+    assert card.count("disk_bytes = 55000000000") == 1
+    (folder / "card.toml").write_text(card.replace("disk_bytes = 55000000000", "disk_bytes = 1000000"))
+    return Competition(folder)
+
+
 @pytest.mark.slow
-def test_from_a_folder_to_a_score(fresh: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_a_folder_to_a_score(
+    competition: Competition, fresh: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Steps without data, names of what is missing, then an instance that the starter is scored on."""
-    prepare = ["prepare", "rainfall-prediction", "--tier", "full", "--quiet"]
-    assert main(prepare) == 2
-    told = capsys.readouterr().err
-    assert "weather4cast.net" in told
-    assert TRAIN in told
+    with pytest.raises(DataError, match=r"weather4cast\.net(.|\n)*" + re.escape(TRAIN)):
+        prepare_real(competition)
     (data / TEST).rename(data / "elsewhere.h5")
-    assert main([*prepare, "--data", str(data)]) == 2
-    assert f"- {TEST} (weather4cast)" in capsys.readouterr().err
+    with pytest.raises(DataError, match=rf"- {re.escape(TEST)} \(weather4cast\)"):
+        prepare_real(competition, data=data.parent)
     (data / "elsewhere.h5").rename(data / TEST)
-    assert main([*prepare, "--data", str(data)]) == 0
-    assert str(fresh) in capsys.readouterr().out
-    score = play_starter("rainfall-prediction", fresh / "records")
+    instance = prepare_real(competition, data=data.parent, quiet=True)
+    assert instance.root.is_relative_to(fresh)
+    score = play_starter(competition, fresh / "records", monkeypatch)
     assert score.value is not None
     assert 0 < score.value < 1
     assert score.details["heavy_rain_everywhere"] > 0
 
 
 @pytest.mark.slow
-def test_the_quick_experiment(fresh: Path, data: Path) -> None:
+def test_the_quick_experiment(competition: Competition, fresh: Path, data: Path) -> None:
     """`python main.py` learns from the year's beginning and tries windows of its end."""
-    mlrcbench.prepare_real("rainfall-prediction", data=data, quiet=True)
-    with mlrcbench.make("rainfall-prediction", tier="full", records=fresh / "records") as env:
+    prepare_real(competition, data=data, quiet=True)
+    with mlrcbench.make(competition, tier="full", records=fresh / "records") as env:
         env.reset(seed=0)
-        observation, *_ = env.step(
-            mlrcbench.Run("sed -i 's/^HELD_OUT = .*/HELD_OUT = 0.5/' main.py; python main.py")
-        )
+        run = mlrcbench.Run("sed -i 's/^HELD_OUT = .*/HELD_OUT = 0.5/' main.py; python main.py")
+        observation, *_ = env.step(run)
     assert "windows of the last 39 frames held out" in observation["text"]
     assert "20 mm/h everywhere: mean CSI" in observation["text"]
