@@ -141,7 +141,7 @@ def map_npy(path: Path, *, shape: tuple[int, ...], dtype: str) -> npt.NDArray[An
 
     Args:
         path: A collected file.
-        shape: The exact shape it must have.
+        shape: The exact shape it must have; not empty.
         dtype: The exact dtype.
 
     Returns:
