@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import os
 import re
+import runpy
 import shutil
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -168,6 +170,12 @@ class TestConvert:
                 shown.reshape(-1, 11, SIDE, SIDE), full.standardised(np.concatenate(raw[:, :4]))
             )
             assert np.array_equal(rates[1], full.cleaned(rain(raw[1, 4:])), equal_nan=True)
+
+    def test_without_h5py(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A sentence that says how to install it."""
+        monkeypatch.setitem(sys.modules, "h5py", None)
+        with pytest.raises(DataError, match=r"pip install 'mlrcbench\[full\]'"):
+            runpy.run_path(full.__file__)
 
     def test_chunks_change_nothing(self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """However many frames are read at a time."""

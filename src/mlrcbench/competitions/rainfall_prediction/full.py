@@ -21,12 +21,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from mlrcbench.errors import DataError
 from mlrcbench.sources.raw import find
+
+try:
+    import h5py
+except ImportError:
+    raise DataError(
+        "Weather4cast's files are HDF5, which needs h5py: pip install 'mlrcbench[full]'"
+    ) from None
 
 Array = npt.NDArray[Any]
 
