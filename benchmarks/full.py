@@ -11,9 +11,10 @@ the same value on the share, or this script fails.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -210,15 +211,17 @@ def measure(name: str, folder: Path, which: str) -> None:
     """In a process of its own: print value, CPU seconds and peak memory."""
     competition: Competition = get_competition(name)
     sys.path.insert(0, str(competition.folder))
-    import scorer
-
+    scorer = importlib.import_module(competition.scorer_of("full").stem)
     before = time.process_time()
     if which == "loop":
         value = CASES[name].loop(folder)
     else:
         value = scorer.score(folder / "artefacts", folder / "answers").value
     seconds = time.process_time() - before
-    print(json.dumps([value, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+    # Not ru_maxrss, which a process inherits from the one that started it.
+    peak = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text("ascii"))
+    assert peak is not None
+    print(json.dumps([value, seconds, int(peak[1]) / 1024]))
 
 
 def run(name: str, share: float, which: str, scratch: Path) -> tuple[float, float, float]:

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from mlrcbench.artefacts import (
     ArtefactSpec,
     collect,
+    map_npy,
     read_json,
     read_npy,
     read_safetensors,
@@ -159,6 +160,21 @@ def test_npy_that_lies_about_its_size_costs_nothing(tmp_path: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 << 10
 
 
+def test_a_mapped_npy_is_refused_for_the_same_reasons(tmp_path: Path) -> None:
+    """All but values, which nobody has looked at; what is mapped cannot be written."""
+    path = tmp_path / "answer.npy"
+    np.save(path, np.array([1.0, np.nan, 3.0]))
+    found = map_npy(path, shape=(3,), dtype="<f8")
+    assert np.array_equal(found, [1.0, np.nan, 3.0], equal_nan=True)
+    assert not found.flags.writeable
+    for shape, dtype, words in (((4,), "<f8", "shape"), ((3,), "<f4", "dtype")):
+        with pytest.raises(SubmissionError, match=words):
+            map_npy(path, shape=shape, dtype=dtype)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(SubmissionError, match="holds 16 bytes"):
+        map_npy(path, shape=(3,), dtype="<f8")
+
+
 def test_npy_never_unpickles(tmp_path: Path) -> None:
     """A pickle in place of an array is not opened."""
 
@@ -182,6 +198,7 @@ def test_arbitrary_bytes_are_refused_by_every_reader(data: bytes) -> None:
         path.write_bytes(prefix + data)
         for read in (
             lambda: read_npy(path, shape=(4,), dtype="<f8"),
+            lambda: map_npy(path, shape=(4,), dtype="<f8"),
             lambda: safetensors_layout(path),
             lambda: read_json(path),
         ):

@@ -127,24 +127,50 @@ def read_npy(path: Path, *, shape: tuple[int, ...], dtype: str) -> npt.NDArray[n
     """
     import numpy as np
 
-    name, wanted = path.name, np.dtype(dtype)
-    expected = math.prod(shape) * wanted.itemsize
+    wanted = np.dtype(dtype)
+    with path.open("rb") as file:
+        file.seek(_npy_offset(path, shape, wanted))
+        array = np.frombuffer(file.read(), dtype=wanted).reshape(shape)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise SubmissionError(f"{path.name} contains NaN or infinity; every number must be finite")
+    return array
+
+
+def map_npy(path: Path, *, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
+    """Map such a file instead of reading it: for artefacts that are too large to be in memory as a whole.
+
+    Args:
+        path: A collected file.
+        shape: The exact shape it must have; not empty.
+        dtype: The exact dtype.
+
+    Returns:
+        A read-only array of that shape and dtype. Whether its floats are finite is for the caller to check.
+
+    Raises:
+        SubmissionError: It is anything else.
+    """
+    import numpy as np
+
+    wanted = np.dtype(dtype)
+    return np.memmap(path, dtype=wanted, mode="r", offset=_npy_offset(path, shape, wanted), shape=shape)
+
+
+def _npy_offset(path: Path, shape: tuple[int, ...], wanted: np.dtype[Any]) -> int:
+    """Where the data of a `.npy` file begin, if it has this shape and dtype."""
+    name, expected = path.name, math.prod(shape) * wanted.itemsize
     with path.open("rb") as file:
         header = _npy_header(file.read(12 + _NPY_HEADER_BYTES), name)
-        if header.descr != wanted.str:
-            raise SubmissionError(f"{name} has dtype {header.descr!r}; it must be {wanted.str!r}")
-        if header.shape != shape:
-            raise SubmissionError(f"{name} has shape {header.shape}; it must be {shape}")
-        if header.fortran:
-            raise SubmissionError(f"{name} is in Fortran order; save numpy.ascontiguousarray(x)")
-        length = path.stat().st_size - header.offset
-        if length != expected:
-            raise SubmissionError(f"{name} holds {length} bytes of data; {shape} needs {expected}")
-        file.seek(header.offset)
-        array = np.frombuffer(file.read(expected), dtype=wanted).reshape(shape)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise SubmissionError(f"{name} contains NaN or infinity; every number must be finite")
-    return array
+    if header.descr != wanted.str:
+        raise SubmissionError(f"{name} has dtype {header.descr!r}; it must be {wanted.str!r}")
+    if header.shape != shape:
+        raise SubmissionError(f"{name} has shape {header.shape}; it must be {shape}")
+    if header.fortran:
+        raise SubmissionError(f"{name} is in Fortran order; save numpy.ascontiguousarray(x)")
+    length = path.stat().st_size - header.offset
+    if length != expected:
+        raise SubmissionError(f"{name} holds {length} bytes of data; {shape} needs {expected}")
+    return header.offset
 
 
 def safetensors_layout(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:

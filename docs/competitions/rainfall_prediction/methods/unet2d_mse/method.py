@@ -11,7 +11,7 @@ from torch.nn import functional
 from dataset import AHEAD, BANDS, SEEN, TARGET, ZOOM, ahead, seen, starts
 
 WIDTHS = (16, 24, 32)
-EPOCHS, STRIDE, BATCH, RATE = 4, 2, 8, 3e-3
+EPOCHS, STRIDE, BATCH, RATE = 8, 2, 8, 3e-3
 
 
 def fit(reflbt, rates):

@@ -1,0 +1,53 @@
+"""Entry point. Protected: it is put back before every evaluation.
+
+python main.py            learn from most of the training year, try the rest
+python main.py predict    what an evaluation runs: data/, inputs/ -> artefacts/rates.npy
+"""
+
+import sys
+
+import numpy as np
+import torch
+
+from dataset import AHEAD, SEEN, ahead, csi, load, seen, starts
+from method import fit, predict
+
+SEED = 20
+HELD_OUT = 0.1  # of the training year, its end
+TRIED = 24  # windows of it
+
+
+def experiment():
+    """Learn without the end of the year, predict some windows of it, and compare."""
+    reflbt, rates = load()
+    cut = int((1 - HELD_OUT) * rates.shape[1])
+    at = starts(rates)
+    at = at[at[:, 1] >= cut]
+    at = at[:: -(-len(at) // TRIED)]
+    model = fit(reflbt[:, :cut], rates[:, :cut])
+    truth = ahead(rates, at)
+    found = predict(model, seen(reflbt, at))
+    print(f"{len(at)} windows of the last {rates.shape[1] - cut} frames held out")
+    for name, rain in (("this method", found), ("20 mm/h everywhere", np.full_like(truth, 20))):
+        scores = csi(truth, rain)
+        parts = ", ".join(f"{value:.4f} at {threshold:g} mm/h" for threshold, value in scores.items())
+        print(f"{name}: mean CSI {np.mean(list(scores.values())):.4f} ({parts})", flush=True)
+
+
+def answer():
+    """Learn from the whole training year, and predict the split that is evaluated."""
+    model = fit(*load())
+    inputs = np.load("inputs/reflbt.npy").astype(np.float32)
+    rates = np.asarray(predict(model, inputs), dtype=np.float32)
+    np.save("artefacts/rates.npy", np.ascontiguousarray(rates))
+    print(f"wrote artefacts/rates.npy: {len(rates)} sequences, {AHEAD} frames after {SEEN}", flush=True)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(SEED)
+    if sys.argv[1:] == ["predict"]:
+        answer()
+    elif not sys.argv[1:]:
+        experiment()
+    else:
+        sys.exit("usage: python main.py [predict]")
