@@ -46,6 +46,7 @@ def call(
     *,
     seconds: float,
     threads: int = 1,
+    gpu: bool = False,
     on_output: Callable[[str], None] | None = None,
 ) -> Any:
     """Call a function of a competition's module in a fresh process.
@@ -56,6 +57,7 @@ def call(
         arguments: JSON types.
         seconds: Wall time; then it is killed.
         threads: For numeric libraries.
+        gpu: Whether it is told which GPU to use; see `sandbox.environment`.
         on_output: Called with the last line of its output, several times a second.
 
     Returns:
@@ -77,7 +79,7 @@ def call(
                 process = subprocess.Popen(
                     [sys.executable, "-I", "-c", _BOOT.format(root=root, descriptor=write_end)],
                     cwd="/",
-                    env=environment(home, threads),
+                    env=environment(home, threads, gpu=gpu),
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,

@@ -120,11 +120,18 @@ def score_artefacts(artefacts: Path, competition: Competition, instance: Instanc
     Raises:
         ScoringError: The scorer crashed, hung, or returned nonsense.
     """
-    limits = competition.card.tier(instance.tier).limits
+    tier = competition.card.tier(instance.tier)
     arguments = {"artefacts": str(artefacts), "answers": str(instance.answers(split))}
     try:
         scorer = competition.scorer_of(instance.tier)
-        answer = call("score", scorer, arguments, seconds=limits.scoring_seconds, threads=limits.threads)
+        answer = call(
+            "score",
+            scorer,
+            arguments,
+            seconds=tier.limits.scoring_seconds,
+            threads=tier.limits.threads,
+            gpu=tier.gpu_mb > 0,
+        )
         score = Score.from_json(answer)
     except SubmissionError as error:
         return Score.invalid(str(error))
@@ -132,7 +139,7 @@ def score_artefacts(artefacts: Path, competition: Competition, instance: Instanc
         raise ScoringError(f"{competition.id}'s scorer failed on {split}: {error}") from error
     if score.value is None:
         return score
-    anchors = competition.card.tier(instance.tier).anchors[split]
+    anchors = tier.anchors[split]
     return dataclasses.replace(score, improvement=improvement(score.value, anchors))
 
 
