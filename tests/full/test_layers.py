@@ -9,8 +9,9 @@ import pytest
 import mlrcbench
 from mlrcbench.competition import Competition
 from mlrcbench.integrations.harbor import export_harbor
-from mlrcbench.preparation import prepare_real
+from mlrcbench.preparation import _raw_data, prepare_real
 from mlrcbench.runs.changes import changes
+from mlrcbench.sources.raw import MADE
 from tests.conftest import body, copy_of_template
 
 TIER = """
@@ -108,3 +109,15 @@ def test_real_data_is_not_exported(
     monkeypatch.setattr("mlrcbench.get_competition", lambda _: competition)
     with pytest.raises(mlrcbench.DataError, match="export a generated tier"):
         export_harbor("_template", tmp_path / "task", tier="full")
+
+
+def test_a_conversion_finds_what_it_finished(competition: Competition, fresh: Path, tmp_path: Path) -> None:
+    """From a folder of the user's as well, which is not changed; a place that was not used is gone."""
+    place = fresh / "sources" / competition.id / MADE
+    assert not place.exists()
+    for _ in range(2):
+        with _raw_data(competition, "full", tmp_path / "given", None, True) as raw:
+            found = (raw / MADE / "log").read_text() if (raw / MADE / "log").exists() else ""
+            (raw / MADE / "log").write_text(f"{found}x")
+    assert (place / "log").read_text() == "xx"
+    assert [path.name for path in (tmp_path / "given").iterdir()] == ["note.txt"]
