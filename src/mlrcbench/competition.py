@@ -256,6 +256,7 @@ class Competition:
                 arguments,
                 seconds=seconds,
                 threads=self.card.tier(tier).limits.threads,
+                gpu=self.card.tier(tier).gpu_mb > 0,
                 on_output=on_progress,
             )
         except ChildError as error:

@@ -23,6 +23,7 @@ from mlrcbench.errors import DataError, RegistryError
 from mlrcbench.registry import get_competition
 from mlrcbench.sources.archives import check_space
 from mlrcbench.sources.fetch import fetch, take_folder
+from mlrcbench.sources.raw import MADE
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +118,8 @@ def prepare_real(
         competition: Its id, or the object; with sources in this tier.
         tier: See `Competition.instance`.
         data: A folder that holds the raw data already; nothing is downloaded then.
-        cache: Where raw data is kept, by competition; default: `sources` in mlrcbench's home. It is not
-            needed any more once this has returned.
+        cache: Where raw data, and what a conversion has finished of a long work, is kept, by competition;
+            default: `sources` in mlrcbench's home. It is not needed any more once this has returned.
         quiet: Show no progress.
         on_progress: Called with a line of the conversion's output now and then.
 
@@ -142,11 +143,19 @@ def _raw_data(
     competition: Competition, tier: str, data: Path | None, cache: Path | None, quiet: bool
 ) -> Iterator[Path]:
     sources = competition.card.tier(tier).sources
+    place = (cache or home() / "sources") / competition.id
     if data is None:
-        yield fetch(competition.id, sources, (cache or home() / "sources") / competition.id, quiet=quiet)
+        yield fetch(competition.id, sources, place, quiet=quiet)
         return
     with tempfile.TemporaryDirectory(prefix="mlrcbench-raw-") as scratch:
-        yield take_folder(competition.id, sources, data, Path(scratch))
+        raw = take_folder(competition.id, sources, data, Path(scratch))
+        made = place.absolute() / MADE
+        made.mkdir(parents=True, exist_ok=True)
+        made.chmod(0o700)
+        (raw / MADE).symlink_to(made, target_is_directory=True)
+        yield raw
+        with contextlib.suppress(OSError):  # it is in use
+            made.rmdir()
 
 
 def _build(

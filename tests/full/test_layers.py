@@ -10,8 +10,9 @@ import mlrcbench
 from mlrcbench.child import call
 from mlrcbench.competition import Competition
 from mlrcbench.integrations.harbor import export_harbor
-from mlrcbench.preparation import prepare_real
+from mlrcbench.preparation import _raw_data, prepare_real
 from mlrcbench.runs.changes import changes
+from mlrcbench.sources.raw import MADE
 from tests.conftest import body, copy_of_template
 
 TIER = """
@@ -129,3 +130,15 @@ def test_a_scorer_uses_the_gpu_that_was_chosen(
     names = ("CUDA_VISIBLE_DEVICES", "HF_TOKEN")
     module.write_text(f"import os\n\n\ndef score():\n    return [os.environ.get(name) for name in {names}]\n")
     assert call("score", module, {}, seconds=60, gpu=gpu) == [wanted, None]
+
+
+def test_a_conversion_finds_what_it_finished(competition: Competition, fresh: Path, tmp_path: Path) -> None:
+    """From a folder of the user's as well, which is not changed; a place that was not used is gone."""
+    place = fresh / "sources" / competition.id / MADE
+    assert not place.exists()
+    for _ in range(2):
+        with _raw_data(competition, "full", tmp_path / "given", None, True) as raw:
+            found = (raw / MADE / "log").read_text() if (raw / MADE / "log").exists() else ""
+            (raw / MADE / "log").write_text(f"{found}x")
+    assert (place / "log").read_text() == "xx"
+    assert [path.name for path in (tmp_path / "given").iterdir()] == ["note.txt"]

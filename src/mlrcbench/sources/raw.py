@@ -10,6 +10,8 @@ from pathlib import Path
 
 from mlrcbench.errors import DataError
 
+MADE = ".made"  # folder below raw data in which a conversion may keep what it should not have to make twice
+
 
 def listing(folder: Path) -> list[str]:
     """Relative paths of all files below a folder, sorted; hidden ones are left out."""

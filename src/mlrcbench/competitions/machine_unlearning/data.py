@@ -126,8 +126,8 @@ def build(public: Path, private: Path, *, seed: int, tier: str) -> None:
     """
     if tier != "mini":
         raise DataError(
-            f"the {tier} tier of machine-unlearning cannot be built by this version: its faces are not "
-            "redistributable; use tier='mini', which is generated from the seed"
+            f"the {tier} tier of machine-unlearning is not built from a seed; use tier='mini', which is, "
+            "or prepare the tier: mlrcbench prepare machine-unlearning --tier full"
         )
     with _alone():
         for name in WORLDS:

@@ -1,10 +1,10 @@
-"""Noise on the weights, then fine-tuning on the retain set."""
+"""Noise on the weights, then fine-tuning on the retain set for as many epochs as retraining has."""
 
 import torch
 
 from model import Batches, cross_entropy, descend, forward, repeat
 
-NOISE, EPOCHS, RATE = 0.5, 4, 0.05
+NOISE, EPOCHS, RATE = 0.5, 32, 0.04
 
 
 def unlearn(model, sets, count, rng):

@@ -1,11 +1,12 @@
 """Third place (seif): noise on the weights, then fine-tuning that stays near the original's answers.
 
-The loss weighs classes by their rarity and adds the divergence from the original on the retain set.
+The loss weighs classes by their rarity and adds the divergence from the original on the retain
+set. Last comes retraining's recipe.
 """
 
 import torch
 
-from model import CLASSES, Batches, cross_entropy, descend, forward, repeat
+from model import CLASSES, Batches, cross_entropy, descend, finish, forward, repeat
 
 NOISE, EPOCHS, RATE, NEAR = 0.7, 8, 0.05, 1.0
 
@@ -26,4 +27,5 @@ def unlearn(model, sets, count, rng):
         logits, told = forward(stack, x), forward(teacher, x).softmax(-1)
         return cross_entropy(logits, truth[y] * rarity[y][..., None]) + NEAR * cross_entropy(logits, told)
 
-    return descend(stack, loss, EPOCHS * retain.per_epoch, RATE)
+    stack = descend(stack, loss, EPOCHS * retain.per_epoch, RATE)
+    return finish(stack, sets["retain"], rng)

@@ -9,27 +9,21 @@ layer of its own, and all are trained on the retain set, hard enough to move the
 
 import torch
 
-from model import CLASSES, Batches, cross_entropy, descend, forward, fresh, repeat
+from model import CLASSES, Batches, cross_entropy, descend, finish, forward, repeat
 
 ERASE_STEPS, ERASE_WEIGHT, ERASE_RATE = 24, 0.5, 0.03
-HEAD, EPOCHS, RATE = 0.7, 8, 0.08
+EPOCHS, RATE = 8, 0.08
 
 
 def unlearn(model, sets, count, rng):
     """A stack of `count` unlearned models; see the module's text."""
-    targets = torch.full((CLASSES,), 1 / CLASSES)
-    erase, learn = Batches(sets["forget"], count, rng), Batches(sets["retain"], count, rng)
+    targets = torch.full((CLASSES,), 1 / CLASSES, device=sets["forget"][1].device)
+    erase = Batches(sets["forget"], count, rng)
 
     def forgetting(stack):
         x, _ = erase.next()
         return ERASE_WEIGHT * cross_entropy(forward(stack, x), targets)
 
-    def learning(stack):
-        x, y = learn.next()
-        return cross_entropy(forward(stack, x), y)
-
     stack = descend(repeat(model, count), forgetting, ERASE_STEPS, ERASE_RATE)
     print("erased", flush=True)
-    new = fresh(model, count, rng)
-    stack |= {name: HEAD * new[name] for name in ("w2", "b2")}
-    return descend(stack, learning, EPOCHS * learn.per_epoch, RATE)
+    return finish(stack, sets["retain"], rng, EPOCHS, RATE)

@@ -1,46 +1,20 @@
-"""Stacks of networks, and how to train all of them at once. Protected.
+"""Training stacks of networks, all models of a stack at once. Protected.
 
-A *stack* is a dict of tensors `w0, b0, w1, b1, w2, b2`: `w` has shape (models, in, out) and `b`
-(models, 1, out). One model is a stack of one. Images are rows of 64 numbers. The network is
-`x -> relu(x w0 + b0) -> relu(. w1 + b1) -> . w2 + b2`, ten logits.
+`network.py` says what a stack is.
 """
 
 import math
 
 import torch
-from torch.nn import functional
 
-CLASSES = 10
+from network import CLASSES, EPOCHS, RATE, forward, fresh, new_head  # noqa: F401 (methods import from here)
+
 MOMENTUM, DECAY = 0.9, 5e-4
-
-
-def forward(stack, x, hidden=False):
-    """Logits (models, images, 10) of x (images, 64), or (models, images, 64) with images of their own.
-
-    With `hidden=True`, the inputs (models, images, 64) of the last layer instead.
-    """
-    layers = len(stack) // 2
-    x = x.expand(len(stack["w0"]), -1, -1)
-    for layer in range(layers - hidden):
-        x = torch.baddbmm(stack[f"b{layer}"], x, stack[f"w{layer}"])
-        if layer < layers - 1:
-            x = functional.relu(x)
-    return x
 
 
 def repeat(model, count):
     """A stack of `count` copies of one model."""
     return {name: value.expand(count, *value.shape[1:]).clone() for name, value in model.items()}
-
-
-def fresh(model, count, rng):
-    """A stack of `count` newly initialised networks of the same shape (weights He-normal, biases zero)."""
-    stack = {}
-    for name, value in model.items():
-        shape = (count, *value.shape[1:])
-        scale = math.sqrt(2 / shape[1]) if name[0] == "w" else 0.0
-        stack[name] = torch.from_numpy((scale * rng.standard_normal(shape)).astype("float32"))
-    return stack
 
 
 def cross_entropy(logits, targets):
@@ -61,10 +35,10 @@ class Batches:
         self.place = len(self.y)
 
     def next(self):
-        """Images (models, size, 64) and labels (models, size)."""
+        """Images (models, size, ...) and labels (models, size)."""
         if self.place + self.size > len(self.y):
             order = self.rng.random((self.count, len(self.y)), dtype="float32").argsort(1)
-            self.order, self.place = torch.from_numpy(order), 0
+            self.order, self.place = torch.from_numpy(order).to(self.y.device), 0
         rows = self.order[:, self.place : self.place + self.size]
         self.place += self.size
         return self.x[rows], self.y[rows]
@@ -90,7 +64,20 @@ def descend(stack, loss, steps, rate):
     return {name: value.detach() for name, value in stack.items()}
 
 
+def finish(stack, images, rng, epochs=EPOCHS, rate=RATE):
+    """Retraining's recipe from any stack: a new last layer for each model, then epochs on a set (x, y)."""
+    stack = new_head(stack, rng)
+    batches = Batches(images, len(next(iter(stack.values()))), rng)
+
+    def loss(stack):
+        x, y = batches.next()
+        return cross_entropy(forward(stack, x), y)
+
+    return descend(stack, loss, epochs * batches.per_epoch, rate)
+
+
 @torch.no_grad()
-def accuracy(stack, images):
+def accuracy(stack, images, chunk=500):
     """Share of right answers on a set (x, y), mean over models."""
-    return (forward(stack, images[0]).argmax(-1) == images[1]).double().mean().item()
+    answers = torch.cat([forward(stack, part).argmax(-1) for part in images[0].split(chunk)], 1)
+    return (answers == images[1]).double().mean().item()
