@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -303,6 +304,18 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(EndpointError, match="base_url") as caught:
             Endpoint("m", url)
         assert "secret" not in str(caught.value)
+
+
+def test_connections_go_with_the_endpoint() -> None:
+    """Also when it is part of a cycle, as in an error's traceback; the collector finds no open socket."""
+    with ScriptedServer([say("Hello")]) as server:
+        endpoint = Endpoint("gpt-4o", server.url)
+        endpoint.complete(HELLO)
+        client = endpoint._client
+        endpoint.cycle = endpoint  # type: ignore[attr-defined]
+        del endpoint
+        gc.collect()
+        assert client.is_closed()
 
 
 def test_importing_is_light() -> None:

@@ -16,6 +16,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -199,6 +200,7 @@ class Endpoint:
         self._client = openai.OpenAI(
             api_key=key or _NO_KEY, base_url=self.base_url, timeout=self.timeout, max_retries=0
         )
+        weakref.finalize(self, self._client.close)  # its connections go with this object
 
     def _key(self) -> str:
         return os.environ.get(self.key_variable, "").strip()

@@ -2,16 +2,17 @@
 
 One pass pushes the answers on the forget set to uniform. Then rounds alternate: a contrastive step
 that drives the hidden features of forget images away from those of retain images, with a
-decaying rate, and steps of fine-tuning on the retain set. Last comes retraining's recipe.
+decaying rate, and steps of fine-tuning on the retain set.
 """
 
 import torch
 
-from model import CLASSES, Batches, cross_entropy, descend, finish, forward, repeat
+from model import CLASSES, Batches, cross_entropy, descend, forward, repeat
 
 UNIFORM_STEPS, UNIFORM_RATE = 16, 0.05
 ROUNDS, CONTRAST_RATE, TEMPERATURE = 8, 0.05, 1.15
 REPAIR_STEPS, REPAIR_RATE = 6, 0.25
+LAST_EPOCHS = 5
 
 
 def unlearn(model, sets, count, rng):
@@ -36,4 +37,4 @@ def unlearn(model, sets, count, rng):
     for number in range(ROUNDS):
         stack = descend(stack, contrast, 1, CONTRAST_RATE * (1 - number / ROUNDS))
         stack = descend(stack, repair, REPAIR_STEPS, REPAIR_RATE)
-    return finish(stack, sets["retain"], rng)
+    return descend(stack, repair, LAST_EPOCHS * retain.per_epoch, REPAIR_RATE)

@@ -1,16 +1,14 @@
-"""SCRUB: a student that leaves its teacher on the forget set and stays with it on the retain set.
+"""SCRUB: a student that leaves its teacher on the forget set and stays with it on the retain set."""
 
-Retraining's recipe comes last, as in all methods here.
-"""
-
-from model import Batches, cross_entropy, descend, finish, forward, repeat
+from model import Batches, cross_entropy, descend, forward, repeat
 
 ROUNDS, LEAVE_STEPS, LEAVE_RATE = 3, 8, 0.05
 RATE, LABELS, TEACHER = 0.03, 1.0, 0.5
+LAST_EPOCHS = 2
 
 
 def unlearn(model, sets, count, rng):
-    """Rounds of "max" steps on forget and an epoch of "min" steps on retain."""
+    """Rounds of "max" steps on forget and an epoch of "min" steps on retain; min steps last."""
     teacher = repeat(model, count)
     forget, retain = Batches(sets["forget"], count, rng), Batches(sets["retain"], count, rng)
 
@@ -28,4 +26,4 @@ def unlearn(model, sets, count, rng):
     for _ in range(ROUNDS):
         stack = descend(stack, leave, LEAVE_STEPS, LEAVE_RATE)
         stack = descend(stack, stay, retain.per_epoch, RATE)
-    return finish(stack, sets["retain"], rng)
+    return descend(stack, stay, LAST_EPOCHS * retain.per_epoch, RATE)

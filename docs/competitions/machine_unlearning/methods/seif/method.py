@@ -1,12 +1,11 @@
 """Third place (seif): noise on the weights, then fine-tuning that stays near the original's answers.
 
-The loss weighs classes by their rarity and adds the divergence from the original on the retain
-set. Last comes retraining's recipe.
+The loss weighs classes by their rarity and adds the divergence from the original on the retain set.
 """
 
 import torch
 
-from model import CLASSES, Batches, cross_entropy, descend, finish, forward, repeat
+from model import CLASSES, Batches, cross_entropy, descend, forward, repeat
 
 NOISE, EPOCHS, RATE, NEAR = 0.7, 8, 0.05, 1.0
 
@@ -27,5 +26,4 @@ def unlearn(model, sets, count, rng):
         logits, told = forward(stack, x), forward(teacher, x).softmax(-1)
         return cross_entropy(logits, truth[y] * rarity[y][..., None]) + NEAR * cross_entropy(logits, told)
 
-    stack = descend(stack, loss, EPOCHS * retain.per_epoch, RATE)
-    return finish(stack, sets["retain"], rng)
+    return descend(stack, loss, EPOCHS * retain.per_epoch, RATE)
