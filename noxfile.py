@@ -71,7 +71,8 @@ def tests(session: nox.Session) -> None:
     # A file's tests stay together: attackers without a sandbox touch what the next ones watch.
     apart = ("tests/contract", "tests/test_docs.py", "tests/test_examples.py")
     ignored = [f"--ignore={path}" for path in apart]
-    check(session, "pytest", "-n", "2", "--dist", "loadfile", "tests", *ignored, *session.posargs)
+    # Many wait for others, so that three keep two cores busy.
+    check(session, "pytest", "-n", "3", "--dist", "loadfile", "tests", *ignored, *session.posargs)
 
 
 @nox.session(venv_backend="none", requires=["develop"])

@@ -10,6 +10,7 @@ import mlrcbench
 from mlrcbench import readiness
 from mlrcbench.cli import main
 from mlrcbench.competition import Competition
+from mlrcbench.sandbox import environment
 from tests.conftest import copy_of_template
 
 TIER = """
@@ -104,3 +105,23 @@ def test_a_tier_of_real_data_needs_its_files(tmp_path: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(mlrcbench.MlrcbenchError, match=f"lacks {name}"):
         _ = Competition(folder).card
+
+
+def test_a_device_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the variable that reaches conversions, commands and scorers; a GPU that is not there is told."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    monkeypatch.setattr(readiness, "gpu_memory_mb", lambda: 80_000)
+    for device, wanted in (("auto", "5"), ("cuda", "5"), ("cuda:1", "1"), ("cpu", "")):
+        readiness.choose_device(device)
+        assert environment(Path("home"), 1, gpu=True)["CUDA_VISIBLE_DEVICES"] == wanted
+    monkeypatch.setattr(readiness, "gpu_memory_mb", lambda: 0)
+    for device in ("cuda", "cuda:0"):
+        with pytest.raises(mlrcbench.MlrcbenchError, match="no GPU was found"):
+            readiness.choose_device(device)
+
+
+@pytest.mark.parametrize("device", ["", "gpu", "cuda:", "cuda:-1", "cuda:0,1", "cuda:1\nPATH=x"])
+def test_a_device_that_is_none(device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Status 2, with what there is."""
+    assert main(["prepare", "_template", f"--device={device}"]) == 2
+    assert "take auto, cpu, cuda" in capsys.readouterr().err

@@ -28,7 +28,7 @@ from mlrcbench.integrations.commands import add_server_commands
 from mlrcbench.paper import paper_table
 from mlrcbench.preparation import Prepared, prepare, prepare_real
 from mlrcbench.progress import Bar, Progress
-from mlrcbench.readiness import everything_ready, readiness_table
+from mlrcbench.readiness import choose_device, everything_ready, readiness_table
 from mlrcbench.report import beside_paper, full_results, summarise, to_csv, to_json, to_markdown, write_html
 from mlrcbench.runs import leaderboard_table, read_results
 from mlrcbench.sandbox import KINDS, isolation_report
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
+        choose_device(getattr(options, "device", "auto"))
         status: int = options.command(options)
         return status
     except MlrcbenchError as error:
@@ -324,6 +325,9 @@ def _add_instance_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--secret", help="of the instances (default: this installation's)")
+    parser.add_argument(
+        "--device", default="auto", help="full tier: auto, cpu, cuda or cuda:N (default: auto)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress lines")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mlrcbench.card import Tier
 from mlrcbench.competition import Competition, home
+from mlrcbench.errors import MlrcbenchError
 from mlrcbench.registry import competitions
 from mlrcbench.sources.fetch import is_fetched
 from mlrcbench.sources.spec import Source
@@ -176,6 +177,31 @@ def _advice(tier: Tier) -> tuple[str, ...]:
             f"GPU {_size(there << 20) if there else 'none'}, the paper had {_size(tier.gpu_mb << 20)}"
         )
     return tuple(found)
+
+
+def choose_device(device: str) -> None:
+    """Say on which GPU conversions, commands and scorers of tiers that use one run, from now on.
+
+    It is `CUDA_VISIBLE_DEVICES` of this process, which is passed on to them.
+
+    Args:
+        device: "auto" for what there is, "cpu" for none, "cuda" for any, "cuda:1" for one of them.
+
+    Raises:
+        MlrcbenchError: It is none of these, or there is no GPU.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", device):
+        raise MlrcbenchError(
+            f"--device {device[:40]!r} is unknown; take auto, cpu, cuda, or cuda:0, cuda:1, ..."
+        )
+    if device.startswith("cuda") and not gpu_memory_mb():
+        raise MlrcbenchError(
+            "no GPU was found: nvidia-smi is not there or lists none. Without --device, the CPU is used"
+        )
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif ":" in device:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device.removeprefix("cuda:")
 
 
 def gpu_memory_mb() -> int:
