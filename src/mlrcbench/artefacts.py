@@ -130,7 +130,7 @@ def read_npy(path: Path, *, shape: tuple[int, ...], dtype: str) -> npt.NDArray[n
     wanted = np.dtype(dtype)
     with path.open("rb") as file:
         file.seek(_npy_offset(path, shape, wanted))
-        array = np.frombuffer(file.read(), dtype=wanted).reshape(shape)
+        array = np.frombuffer(file.read(math.prod(shape) * wanted.itemsize), dtype=wanted).reshape(shape)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise SubmissionError(f"{path.name} contains NaN or infinity; every number must be finite")
     return array

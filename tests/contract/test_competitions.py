@@ -25,6 +25,7 @@ COMPETITIONS = [mlrcbench.get_competition(card.id) for card in mlrcbench.list_co
 SECRET = "contract"
 QUICK = ("_template", "product-recommendation")  # to evaluate
 ALL = os.environ.get("MLRCBENCH_TEST_ALL") == "1"  # what takes long, for every competition
+THOROUGH = {one.id for one in COMPETITIONS if ALL or one.id in QUICK}
 REPORT = isolation_report()
 SAFE = [kind for kind in ("strong", "uid", "landlock") if REPORT[kind]["works"]]
 
@@ -151,7 +152,7 @@ def test_scripted_episodes_give_what_the_card_says(
 ) -> None:
     """The baseline lands near its anchor, the reference near its own; records give the same again."""
     elsewhere = sandbox != "auto" and competition.id != "_template"
-    if elsewhere and (overlay == "reference" or sandbox == SAFE[0] or not (competition.id in QUICK or ALL)):
+    if elsewhere and (overlay == "reference" or sandbox == SAFE[0] or competition.id not in THOROUGH):
         pytest.skip("played in the default sandbox; of the quick ones, the baseline once in each")
     with mlrcbench.make(competition, secret=SECRET, records=tmp_path, sandbox=sandbox) as env:
         last = play(env, make_agent(overlay, competition), seed=0)
@@ -164,7 +165,7 @@ def test_scripted_episodes_give_what_the_card_says(
             assert gain > 1 - slack(anchors.target, anchors)
         assert env.record is not None
         assert all(entry.matches for entry in mlrcbench.rescore(env.record, secret=SECRET))
-        if overlay == "reference" and (competition.id in QUICK or ALL):
+        if overlay == "reference" and competition.id in THOROUGH:
             again = mlrcbench.replay(env.record, secret=SECRET, records=tmp_path)
             assert again.difference is None  # observations, rewards, scores, letter by letter
 
@@ -184,7 +185,7 @@ def test_attackers_gain_nothing(
     competition: Competition, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those whose success may depend on the competition, in the default sandbox."""
-    if not (competition.id in QUICK or ALL):
+    if competition.id not in THOROUGH:
         pytest.skip("takes long; MLRCBENCH_TEST_ALL=1 has every competition attacked")
     # Watched, so nobody else may write there; short, as it holds a socket.
     monkeypatch.setenv("MLRCBENCH_HOME", str(tmp_path_factory.mktemp("attacks") / "home"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import mlrcbench
 from mlrcbench.competition import Competition
+from mlrcbench.score import SPLITS
 
 
 @pytest.fixture
@@ -15,6 +17,17 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home without instances or downloads."""
     monkeypatch.setenv("MLRCBENCH_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+def run_conversion(full: ModuleType, raw: Path, target: Path) -> Path:
+    """A `full.py` by itself, in folders as the library makes them; returns `target`."""
+    for path in (
+        "public",
+        *(f"private/{split}/{part}" for split in SPLITS for part in ("inputs", "answers")),
+    ):
+        (target / path).mkdir(parents=True)
+    full.convert(raw, target / "public", target / "private")
+    return target
 
 
 def play_starter(

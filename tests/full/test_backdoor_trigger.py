@@ -21,7 +21,7 @@ from mlrcbench.competition import Competition
 from mlrcbench.competitions.backdoor_trigger import full, scorer_full
 from mlrcbench.errors import DataError, SubmissionError
 from tests.full import poisoned
-from tests.full.conftest import play_starter
+from tests.full.conftest import play_starter, run_conversion
 from tests.sources.server import TOKEN, Server, serving
 
 HOME = Path(full.__file__).parent
@@ -78,10 +78,7 @@ def made(repositories: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def convert(source: Path, target: Path) -> Path:
     """Run the conversion by itself."""
-    for path in ("public", *(f"private/{split}/{part}" for split in ("dev", "test") for part in PARTS)):
-        (target / path).mkdir(parents=True)
-    full.convert(source, target / "public", target / "private")
-    return target
+    return run_conversion(full, source, target)
 
 
 def read(path: Path) -> Any:

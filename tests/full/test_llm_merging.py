@@ -20,7 +20,7 @@ from mlrcbench.competition import Competition
 from mlrcbench.competitions.llm_merging import full, scorer_full
 from mlrcbench.errors import DataError
 from tests.full import llama
-from tests.full.conftest import play_starter
+from tests.full.conftest import play_starter, run_conversion
 from tests.sources.server import COMMIT, TOKEN, Server, serving
 
 KNOWN = "known_questions.json"
@@ -36,13 +36,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def convert(raw: Path, target: Path) -> Path:
     """Run the conversion by itself."""
-    for path in (
-        "public",
-        *(f"private/{split}/{part}" for split in ("dev", "test") for part in ("inputs", "answers")),
-    ):
-        (target / path).mkdir(parents=True)
-    full.convert(raw, target / "public", target / "private")
-    return target
+    return run_conversion(full, raw, target)
 
 
 def read(path: Path) -> Any:

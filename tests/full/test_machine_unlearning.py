@@ -21,7 +21,7 @@ from mlrcbench.cli import main
 from mlrcbench.competition import Competition
 from mlrcbench.competitions.machine_unlearning import full, scorer, scorer_full
 from mlrcbench.errors import DataError, SubmissionError
-from tests.full.conftest import play_starter
+from tests.full.conftest import play_starter, run_conversion
 from tests.sources.server import Server, serving
 
 SMALL = {
@@ -64,12 +64,7 @@ def unpacked(folder: Path) -> Path:
 
 def convert(raw: Path, target: Path) -> Path:
     """Run the conversion by itself."""
-    for split in ("dev", "test"):
-        for part in ("inputs", "answers"):
-            (target / "private" / split / part).mkdir(parents=True)
-    (target / "public").mkdir()
-    full.convert(raw, target / "public", target / "private")
-    return target
+    return run_conversion(full, raw, target)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import mlrcbench
 from mlrcbench.cli import main
 from mlrcbench.competitions.product_recommendation import full
 from mlrcbench.errors import DataError
-from tests.full.conftest import play_starter
+from tests.full.conftest import play_starter, run_conversion
 
 PRODUCTS = 120  # of each locale
 HEADER = ["id", "locale", "title", "price", "brand", "color", "size", "model", "material", "author", "desc"]
@@ -80,12 +80,7 @@ def convert(data: Path, target: Path) -> Path:
     raw = target / "raw"
     raw.mkdir(parents=True)
     (raw / "amazon-m2").symlink_to(data)
-    for split in ("dev", "test"):
-        for part in ("inputs", "answers"):
-            (target / "private" / split / part).mkdir(parents=True)
-    (target / "public").mkdir()
-    full.convert(raw, target / "public", target / "private")
-    return target
+    return run_conversion(full, raw, target)
 
 
 def table(path: Path) -> list[dict[str, str]]:

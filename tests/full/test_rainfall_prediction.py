@@ -23,7 +23,7 @@ from mlrcbench.competition import Competition
 from mlrcbench.competitions.rainfall_prediction import full, scorer, scorer_full
 from mlrcbench.errors import DataError, SubmissionError
 from mlrcbench.preparation import prepare_real
-from tests.full.conftest import play_starter
+from tests.full.conftest import play_starter, run_conversion
 
 Array = npt.NDArray[Any]
 SIDE = 36  # pixels; the real pictures have 252
@@ -109,15 +109,10 @@ def data(original: Path, tmp_path: Path) -> Path:
 
 def convert(data: Path, target: Path) -> Path:
     """Run the conversion by itself."""
-    (target / "raw").mkdir(parents=True)
-    (target / "raw" / full.SOURCE).symlink_to(data)
-    for part in (
-        "public",
-        *(f"private/{split}/{kind}" for split in full.YEARS for kind in ("inputs", "answers")),
-    ):
-        (target / part).mkdir(parents=True)
-    full.convert(target / "raw", target / "public", target / "private")
-    return target
+    raw = target / "raw"
+    raw.mkdir(parents=True)
+    (raw / full.SOURCE).symlink_to(data)
+    return run_conversion(full, raw, target)
 
 
 def replaced(path: Path, key: str, change: Callable[[Array], Array]) -> None:

@@ -18,7 +18,7 @@ from mlrcbench.competition import Competition
 from mlrcbench.competitions.temporal_action_localization import full, scorer
 from mlrcbench.errors import DataError
 from mlrcbench.sources.spec import RemoteFile
-from tests.full.conftest import play_starter
+from tests.full.conftest import play_starter, run_conversion
 from tests.sources.server import Server, serving
 
 CLASSES = ("Pouring", "Putting something into something", "Throwing")
@@ -102,13 +102,7 @@ def unpacked(server: Server, folder: Path) -> Path:
 
 def convert(raw: Path, target: Path) -> Path:
     """Run the conversion by itself."""
-    for path in (
-        "public",
-        *(f"private/{split}/{part}" for split in ("dev", "test") for part in ("inputs", "answers")),
-    ):
-        (target / path).mkdir(parents=True)
-    full.convert(raw, target / "public", target / "private")
-    return target
+    return run_conversion(full, raw, target)
 
 
 class TestConvert:

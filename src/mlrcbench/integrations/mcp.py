@@ -79,11 +79,7 @@ def make_server(instructions: str, find: Callable[[Any], Hosted]) -> Server[Any]
 
 async def _call(hosted: Hosted, params: Any) -> types.CallToolResult:
     """One step, in a thread; it is carried out to its end even if nobody waits for the answer."""
-    # No limit of its own: an episode holds one thread at most, and the table bounds episodes.
-    free = anyio.CapacityLimiter(1)
-    result = await anyio.to_thread.run_sync(
-        hosted.call, params.name, params.arguments, abandon_on_cancel=True, limiter=free
-    )
+    result = await web.in_thread(hosted.call, params.name, params.arguments)
     told = {"reward": result.reward, "terminated": result.terminated, "truncated": result.truncated}
     content = [{"type": "text", "text": result.text}]
     return types.CallToolResult.model_validate(
@@ -191,5 +187,4 @@ def serve_http(
     app = http_app(table, words, control_token, loopback=web.is_loopback(host))
     for _ in range(episodes):
         print(f"an episode: http://{host}:{port}{PATH}/{table.open().token}", file=sys.stderr)
-    web.announce(host, port, control_token)
-    web.server(app, host, port).run()
+    web.serve(app, host, port, control_token)

@@ -12,7 +12,6 @@ import os
 from typing import Any
 
 import anyio
-import anyio.to_thread
 from openenv.core.env_server.http_server import create_fastapi_app
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, ConcurrencyConfig, Observation, State
@@ -74,17 +73,17 @@ class Arena(Environment):
         Raises:
             Full, DataError, SandboxError: It cannot begin.
         """
-        await _thread(self.close)
+        await web.in_thread(self.close)
         self._hosted = self._table.open()
         self._episode = str(episode_id or self._hosted.id)
-        return ToolObservation(text=await _thread(self._hosted.begin, seed))
+        return ToolObservation(text=await web.in_thread(self._hosted.begin, seed))
 
     async def step_async(self, action: ToolAction) -> ToolObservation:
         """Carry out one action."""
         if self._hosted is None or not self._hosted.begun:
             return ToolObservation(text="error: no episode is running; reset first", is_error=True)
         arguments = dict(action.model_extra or {})
-        result = await _thread(self._hosted.call, action.action, arguments)
+        result = await web.in_thread(self._hosted.call, action.action, arguments)
         return ToolObservation(
             text=result.text,
             is_error=result.is_error,
@@ -116,12 +115,6 @@ class Arena(Environment):
         hosted, self._hosted = self._hosted, None
         if hosted is not None:
             hosted.end("its client closed it, or went away")
-
-
-async def _thread(function: Any, *arguments: Any) -> Any:
-    """Call in a thread, and stop waiting if cancelled; what it did is ended by `close`."""
-    free = anyio.CapacityLimiter(1)
-    return await anyio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True, limiter=free)
 
 
 def http_app(table: SessionTable, control_token: str, *, token: str = "", loopback: bool = True) -> Gate:
@@ -172,5 +165,4 @@ def serve(table: SessionTable, control_token: str, *, token: str, host: str, por
         port: Port to bind to.
     """
     app = http_app(table, control_token, token=token, loopback=web.is_loopback(host))
-    web.announce(host, port, control_token)
-    web.server(app, host, port).run()
+    web.serve(app, host, port, control_token)

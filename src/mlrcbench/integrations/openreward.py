@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import anyio
-import anyio.to_thread
 from fastapi import HTTPException
 from openreward.environments import Environment, Server, Split, TextBlock, ToolOutput, tool
 from pydantic import BaseModel, ConfigDict
@@ -102,11 +100,7 @@ def _method(spec: Mapping[str, Any]) -> Any:
 
     async def call(self: _Episode, arguments: Arguments) -> ToolOutput:
         assert self.hosted is not None, "OpenReward calls after setup"
-        free = anyio.CapacityLimiter(1)  # an episode holds one thread at most, and the table bounds episodes
-        given = dict(arguments.model_extra or {})
-        result = await anyio.to_thread.run_sync(
-            self.hosted.call, spec["name"], given, abandon_on_cancel=True, limiter=free
-        )
+        result = await web.in_thread(self.hosted.call, spec["name"], dict(arguments.model_extra or {}))
         told = {
             "is_error": result.is_error,
             "terminated": result.terminated,
@@ -166,5 +160,4 @@ def serve(
     """
     loopback = web.is_loopback(host)
     app = http_app(table, control_token, competition=competition, tasks=tasks, token=token, loopback=loopback)
-    web.announce(host, port, control_token)
-    web.server(app, host, port).run()
+    web.serve(app, host, port, control_token)

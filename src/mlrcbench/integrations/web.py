@@ -10,13 +10,17 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import anyio
+import anyio.to_thread
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mlrcbench.integrations.gate import App, Control
 
+T = TypeVar("T")
 HEAD_SECONDS = 10.0
 CONNECTIONS = 512
 
@@ -73,10 +77,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def announce(host: str, port: int, control_token: str) -> None:
-    """Say on standard error where the host's side is, and with which secret."""
-    where = f"http://{host}:{port}{Control.path}"
-    print(f"the host's side: {where}, token {control_token}", file=sys.stderr, flush=True)
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """Call in a thread, and stop waiting if cancelled: what was begun is carried out to its end.
+
+    No limit of its own: an episode holds one thread at most, and the table bounds episodes.
+    """
+    free = anyio.CapacityLimiter(1)
+    found: T = await anyio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True, limiter=free)
+    return found
 
 
 def server(app: App, host: str, port: int, *, message_bytes: int = 5_000_000) -> uvicorn.Server:
@@ -98,3 +106,10 @@ def server(app: App, host: str, port: int, *, message_bytes: int = 5_000_000) ->
         log_level="warning",
     )
     return uvicorn.Server(config)
+
+
+def serve(app: App, host: str, port: int, control_token: str) -> None:
+    """Say on standard error where the host's side is, and with which secret; serve until interrupted."""
+    where = f"http://{host}:{port}{Control.path}"
+    print(f"the host's side: {where}, token {control_token}", file=sys.stderr, flush=True)
+    server(app, host, port).run()
