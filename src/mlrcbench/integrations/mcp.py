@@ -107,6 +107,8 @@ def serve_stdio(table: SessionTable, words: str) -> None:
 
     try:
         anyio.run(serve)
+    except* (anyio.ClosedResourceError, anyio.BrokenResourceError):
+        pass  # the client has gone, and the SDK still had something to say to it
     finally:
         table.close()
 
