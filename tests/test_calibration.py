@@ -134,6 +134,10 @@ def test_the_command_prints_tables_and_draws_the_ladder(
         (LADDER.replace("published = 2", ""), "needs `published`"),
         (LADDER.replace('kind = "bound"', 'kind = "bond"'), "bound"),
         (LADDER.replace("published = 2", "publish = 2"), "published"),
+        (
+            LADDER.replace("published = 2", "published = 2\nover = ['oracle']"),
+            "'oracle', no overlay above it",
+        ),
         ("[", "ladder.toml"),
     ],
 )
@@ -142,6 +146,20 @@ def test_a_wrong_ladder_says_what_to_mend(folder: Path, text: str, words: str) -
     (folder / "ladder.toml").write_text(text)
     with pytest.raises(CardError, match=words):
         read_methods(TEMPLATE, folder)
+
+
+def test_a_method_over_others_has_their_files(folder: Path) -> None:
+    """In the order of the list, and its own last; the reference is a method as any."""
+    (folder / "zero" / "extra.py").write_text("ZERO = 0\n")
+    (folder / "half" / "extra.py").write_text("HALF = 1\n")
+    (folder / "half" / "method.py").unlink()
+    for over, method in (
+        ("['zero', 'reference']", TEMPLATE.overlay("reference")["method.py"]),
+        ("['zero']", ZERO),
+    ):
+        (folder / "ladder.toml").write_text(LADDER.replace("published = 2", f"published = 2\nover = {over}"))
+        files = {one.name: one.files for one in read_methods(TEMPLATE, folder)}["half"]
+        assert files == {"method.py": method, "extra.py": "HALF = 1\n"}
 
 
 def test_an_overlay_may_not_touch_protected_files(folder: Path) -> None:

@@ -19,7 +19,7 @@ from mlrcbench.preparation import prepare_real
 from mlrcbench.sources.raw import listing
 from tests.full.conftest import play_starter
 
-CLASSES = 5  # the starter meta-trains on tasks of as many
+CLASSES = 5
 SIDE = 16  # of the images in these tests, which the starter's net takes as well
 
 
@@ -46,14 +46,17 @@ def write_raw(folder: Path) -> Path:
 
 
 def small(folder: Path) -> Competition:
-    """The shipped competition, with small images and few tasks."""
+    """The shipped competition, with small images, few tasks and a short training."""
     original = mlrcbench.get_competition("meta-learning").folder
     shutil.copytree(original, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    text = (folder / "full.py").read_text()
-    for long, short in (("SIDE = 128", f"SIDE = {SIDE}"), ("TASKS = 30", "TASKS = 1")):
+    for name, long, short in (
+        ("full.py", "SIDE = 128", f"SIDE = {SIDE}"),
+        ("full.py", "TASKS = 30", "TASKS = 1"),
+        ("starter/method.py", "DECAY = 3000", "DECAY = 300"),
+    ):
+        text = (folder / name).read_text()
         assert text.count(long) == 1
-        text = text.replace(long, short)
-    (folder / "full.py").write_text(text)
+        (folder / name).write_text(text.replace(long, short))
     return Competition(folder)
 
 

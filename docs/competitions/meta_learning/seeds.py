@@ -22,7 +22,7 @@ from mlrcbench.score import SPLITS
 
 HERE = Path(__file__).parent
 LOG = HERE / "seeds.jsonl"
-METHODS, SEEDS, INSTANCE = ("baseline", "linear", "reference"), (101, 102), 0
+METHODS, SEEDS, INSTANCE = ("proto", "baseline", "reference"), (101, 102), 0
 FILE = "method.py"
 
 
@@ -37,8 +37,10 @@ def main() -> None:
             if any((one["method"], one["seed"]) == (name, seed) for one in known):
                 continue
             files = {FILE: starter[FILE], **methods[name].files}
-            text = files[FILE].replace(".manual_seed(0)", f".manual_seed({seed})")
-            files[FILE] = f"{text}\ntorch.manual_seed({seed})\n"
+            files = {
+                path: text.replace(".manual_seed(0)", f".manual_seed({seed})") for path, text in files.items()
+            }
+            files[FILE] += f"\ntorch.manual_seed({seed})\n"
             scores = dict(evaluate_files(competition, files, instance=INSTANCE, secret=PUBLIC_SECRET))
             row: dict[str, Any] = {
                 "method": name,

@@ -3,7 +3,8 @@
 A folder of methods, which is never shown to agents, holds
 
     ladder.toml          one table per method: label, kind, and for a ladder's step its published rank
-    <method>/            an overlay: files that replace editable ones of the starter, or are new
+    <method>/            an overlay: files that replace editable ones of the starter, or are new; they come
+                         over those of the methods that `over`, a list in its table, names, if it does
     bounds.py            BOUNDS = {name: write}, where write(public, inputs, answers, artefacts)
                          makes artefacts from the answers (an oracle) or from nothing (a constant)
 """
@@ -26,7 +27,7 @@ Writer = Callable[[Path, Path, Path, Path], None]
 
 LADDER = "ladder.toml"
 BOUNDS = "bounds.py"
-_KEYS = ("label", "kind", "published", "source")
+_KEYS = ("label", "kind", "published", "source", "over")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,10 @@ def read_methods(competition: Competition, folder: Path | None = None) -> list[M
     unnamed = sorted((overlays | set(writers)) - set(entries))
     if unnamed:
         raise CardError(f"{folder}/{LADDER} says nothing about {', '.join(unnamed)}; give each a table")
-    methods = []
-    for name in ("baseline", "reference"):
+    methods, overlaid = [], {name: competition.overlay(name) for name in ("baseline", "reference")}
+    for name, files in overlaid.items():
         entry = entries.pop(name, {"label": name})
-        methods.append(_method(name, {**entry, "kind": name}, files=competition.overlay(name)))
+        methods.append(_method(name, {**entry, "kind": name}, files=files))
     for name, entry in entries.items():
         if name not in writers and name not in overlays:
             raise CardError(
@@ -81,8 +82,22 @@ def read_methods(competition: Competition, folder: Path | None = None) -> list[M
         if name in writers:
             methods.append(_method(name, entry, write=writers[name], code=code))
         elif folder is not None:
-            methods.append(_method(name, entry, files=_overlay(folder / name)))
+            overlaid[name] = {**_below(name, entry, overlaid), **_overlay(folder / name)}
+            methods.append(_method(name, entry, files=overlaid[name]))
     return methods
+
+
+def _below(name: str, entry: Mapping[str, Any], overlaid: Mapping[str, dict[str, str]]) -> dict[str, str]:
+    """The files over which a method's own come; of methods with one file, the last one's counts."""
+    files: dict[str, str] = {}
+    for other in entry.get("over", []):
+        if other not in overlaid:
+            raise CardError(
+                f"{LADDER} [{name}]: `over` lists {other!r}, no overlay above it. "
+                f"{nearest(str(other), overlaid)}"
+            )
+        files |= overlaid[other]
+    return files
 
 
 def _method(name: str, entry: Mapping[str, Any], **parts: Any) -> Method:

@@ -3,7 +3,7 @@
 A *family* is a way of making small pictures (strokes, tilings, insects, ...). Its classes differ
 in parameters that are drawn from the key: where the strokes go, how many petals there are. A
 *style* adds what a camera and a place would: colours, light, clutter, noise, tilt. A domain is a
-family with a style. Eight families are published, with one style and 20 classes each, for
+family with a style. Eight families are published, with one style and 40 classes each, for
 meta-training. Four others make the dev tasks and four others again the test tasks.
 
 What keeps the short ways closed:
@@ -36,7 +36,7 @@ Array = npt.NDArray[Any]
 Random = np.random.Generator
 
 SIDE = 16  # pixels
-TRAIN_CLASSES, TRAIN_IMAGES = 20, 30  # classes of a domain, images of a class
+TRAIN_CLASSES, TRAIN_IMAGES = 40, 30  # classes of a domain, images of a class
 TASKS = 10  # of each domain, in each split
 WAYS, SHOTS, QUERIES = (2, 20), (1, 20), 15  # classes of a task; images of a class
 

@@ -3,9 +3,9 @@
 import torch
 from torch.nn import functional
 
-from backbone import TEMPERATURE, Network, train
+from backbone import WIDTHS, Cosine, Network, train
 
-STEPS, RATE = 60, 0.05
+STEPS, RATE = 60, 2.5e-3
 
 
 class MetaLearner:
@@ -13,7 +13,7 @@ class MetaLearner:
 
     def meta_fit(self, dataset):
         """Return a learner with the trained network."""
-        return Learner(train(dataset))
+        return Learner(train(dataset, Cosine))
 
 
 class Learner:
@@ -24,15 +24,14 @@ class Learner:
 
     def fit(self, images, labels, ways, shots):
         """Return a predictor."""
-        support = functional.normalize(self.network.embed(images))
-        head = torch.randn(ways, support.shape[1], requires_grad=True)
-        optimizer = torch.optim.Adam([head], RATE)
+        support, head = self.network.embed(images), Cosine(WIDTHS[-1], ways)
+        optimizer = torch.optim.Adam(head.parameters(), RATE)
         for _ in range(STEPS):
-            loss = functional.cross_entropy(TEMPERATURE * support @ functional.normalize(head).T, labels)
+            loss = functional.cross_entropy(head(support), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        return Predictor(self.network, functional.normalize(head.detach()))
+        return Predictor(self.network, head)
 
     def save(self, folder):
         """Write the network."""
@@ -55,4 +54,4 @@ class Predictor:
     @torch.no_grad()
     def predict(self, images):
         """Class ids, (n,)."""
-        return (functional.normalize(self.network.embed(images)) @ self.head.T).argmax(1)
+        return self.head(self.network.embed(images)).argmax(1)

@@ -1,38 +1,20 @@
 """Matching network (Vinyals et al. 2016): a query gets the labels of the support set, weighted by cosine.
 
-Without full context embeddings; on the baseline's convolution net and episodes.
+Without full context embeddings; on the prototypical network's net and episodes.
 """
 
 import torch
-from torch import nn
 from torch.nn import functional
 
-EPISODES, RATE = 600, 2e-3
-WAYS, SHOTS, QUERIES = 5, 5, 5
-WIDTHS = (16, 32, 32, 32)
+from episodic import meta_train
+from network import Network
+
 SHARPNESS = 10.0  # of the attention
 
 
-class Network(nn.Module):
-    """The baseline's convolution net."""
-
-    def __init__(self):
-        super().__init__()
-        layers, before = [], 3
-        for width in WIDTHS:
-            layers += [nn.Conv2d(before, width, 3, padding=1)]
-            layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
-            before = width
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, images):
-        """Embed uint8 images: unit vectors, (n, 32)."""
-        return functional.normalize(self.layers(images.float() / 127.5 - 1).flatten(1))
-
-
 def probabilities(queries, support, labels, ways):
-    """Of the classes, (n, ways)."""
-    attention = (SHARPNESS * queries @ support.T).softmax(1)
+    """Of the classes, (n, ways), from embeddings."""
+    attention = (SHARPNESS * functional.normalize(queries) @ functional.normalize(support).T).softmax(1)
     return attention @ functional.one_hot(labels, ways).float()
 
 
@@ -41,19 +23,15 @@ class MetaLearner:
 
     def meta_fit(self, dataset):
         """Return a learner with the trained network."""
-        network, generator = Network(), torch.Generator().manual_seed(0)
-        optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
-        for _ in range(EPISODES):
-            task = dataset.task(generator, WAYS, SHOTS, QUERIES)
+        network = Network()
+
+        def loss_of(task):
             embedded = network(torch.cat([task.support_images, task.query_images]))
             support, queries = embedded.split([len(task.support_images), len(task.query_images)])
-            found = probabilities(queries, support, task.support_labels, WAYS)
-            loss = functional.nll_loss((found + 1e-6).log(), task.query_labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        print(f"matching network: loss {loss.item():.3f}", flush=True)
-        return Learner(network.eval())
+            found = probabilities(queries, support, task.support_labels, task.ways)
+            return functional.nll_loss((found + 1e-6).log(), task.query_labels)
+
+        return Learner(meta_train(network, dataset, loss_of))
 
 
 class Learner:

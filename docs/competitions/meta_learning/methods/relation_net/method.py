@@ -1,49 +1,16 @@
 """Relation network (Sung et al. 2018): how well a query and a class go together is learnt as well.
 
-The first three blocks of the baseline's net make maps; a small network scores pairs of maps.
+Three blocks like those of the prototypical network make maps; a small network scores pairs of maps.
 Cross-entropy replaces the squared error, with which so few episodes teach nothing.
 """
 
 import torch
-from torch import nn
 from torch.nn import functional
 
-EPISODES, RATE = 600, 2e-3
-WAYS, SHOTS, QUERIES = 5, 5, 5
-WIDTHS = (16, 32, 32)
+from episodic import meta_train
+from network import Network
 
-
-class Network(nn.Module):
-    """Maps of images, and scores of pairs of maps."""
-
-    def __init__(self):
-        super().__init__()
-        layers, before = [], 3
-        for width in WIDTHS:
-            layers += [nn.Conv2d(before, width, 3, padding=1)]
-            layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
-            before = width
-        self.layers = nn.Sequential(*layers)
-        self.relation = nn.Sequential(
-            nn.Conv2d(2 * before, before, 3, padding=1),
-            nn.BatchNorm2d(before),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(4 * before, 8),
-            nn.ReLU(),
-            nn.Linear(8, 1),
-        )
-
-    def forward(self, images):
-        """Maps of uint8 images, (n, 32, 2, 2)."""
-        return self.layers(images.float() / 127.5 - 1)
-
-    def relate(self, queries, classes):
-        """Scores of all pairs, (queries, ways)."""
-        left = queries[:, None].expand(-1, len(classes), -1, -1, -1)
-        right = classes[None].expand(len(queries), -1, -1, -1, -1)
-        scores = self.relation(torch.cat([left, right], 2).flatten(0, 1))
-        return scores.reshape(len(queries), len(classes))
+EPISODES = 3000
 
 
 def class_maps(maps, labels, ways):
@@ -56,19 +23,15 @@ class MetaLearner:
 
     def meta_fit(self, dataset):
         """Return a learner with the trained network."""
-        network, generator = Network(), torch.Generator().manual_seed(0)
-        optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
-        for _ in range(EPISODES):
-            task = dataset.task(generator, WAYS, SHOTS, QUERIES)
+        network = Network()
+
+        def loss_of(task):
             maps = network(torch.cat([task.support_images, task.query_images]))
             support, queries = maps.split([len(task.support_images), len(task.query_images)])
-            scores = network.relate(queries, class_maps(support, task.support_labels, WAYS))
-            loss = functional.cross_entropy(scores, task.query_labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        print(f"relation network: loss {loss.item():.3f}", flush=True)
-        return Learner(network.eval())
+            scores = network.relate(queries, class_maps(support, task.support_labels, task.ways))
+            return functional.cross_entropy(scores, task.query_labels)
+
+        return Learner(meta_train(network, dataset, loss_of, EPISODES))
 
 
 class Learner:

@@ -10,89 +10,22 @@ and a transport plan of queries to classes improve each other (PT-MAP, Hu et al.
 arXiv 2006.03806).
 """
 
-import math
-
 import torch
-from torch import nn
 from torch.nn import functional
 
-STEPS, BATCH, RATE, DECAY = 400, 96, 0.1, 5e-4
-TEMPERATURE = 16.0  # of the cosine classifier
-WIDTHS, GRIDS = (16, 32, 64, 96), (4, 4, 2, 1)  # of each block: channels, cells by side of its description
+from network import Network
+from training import train
+
 SHRINKAGE = 0.5  # weight of the total spread in the spread within classes
 SHARPNESS, ROUNDS, PACE = 10.0, 12, 0.3  # transport
 
 
-class Network(nn.Module):
-    """Four blocks; the last one's mean is the embedding, (n, 96)."""
-
-    def __init__(self):
-        super().__init__()
-        blocks, before = [], 3
-        for number, width in enumerate(WIDTHS):
-            layers = [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-            blocks.append(nn.Sequential(*layers, *([nn.MaxPool2d(2)] if number < 3 else [])))
-            before = width
-        self.blocks = nn.ModuleList(blocks)
-
-    def activations(self, images):
-        """Of each block, from float images in [-1, 1]."""
-        found = []
-        for block in self.blocks:
-            images = block(images)
-            found.append(images)
-        return found
-
-    def forward(self, images):
-        """Embeddings."""
-        return self.activations(images)[-1].mean((2, 3))
-
-    @torch.no_grad()
-    def describe(self, images):
-        """Activations of all blocks, pooled to their grids, square roots, unit length in each block."""
-        parts = []
-        for found, grid in zip(self.activations(scale(images)), GRIDS, strict=True):
-            pooled = functional.adaptive_avg_pool2d(found, grid).flatten(1)
-            parts.append(functional.normalize(pooled.sqrt()))
-        return torch.cat(parts, 1)
-
-
-def scale(images):
-    """Uint8 to [-1, 1]."""
-    return images.float() / 127.5 - 1
-
-
-def vary(images):
-    """Colours in random order and inverted or not, and one random move of up to two pixels for a batch."""
-    order = torch.rand(len(images), 3).argsort(1)[:, :, None, None].expand_as(images)
-    images = images.gather(1, order) * (2 * torch.randint(0, 2, (len(images), 1, 1, 1)) - 1)
-    row, column = torch.randint(0, 5, (2,)).tolist()
-    return functional.pad(images, (2, 2, 2, 2), mode="reflect")[:, :, row : row + 16, column : column + 16]
-
-
 class MetaLearner:
-    """Train one cosine classifier of all classes."""
+    """Train the network."""
 
     def meta_fit(self, dataset):
         """Return a learner with the trained network."""
-        network, classes = Network(), int(dataset.labels.max()) + 1
-        head = nn.Parameter(0.05 * torch.randn(classes, WIDTHS[-1]))
-        optimizer = torch.optim.SGD(
-            [*network.parameters(), head], RATE, momentum=0.9, nesterov=True, weight_decay=DECAY
-        )
-        for step in range(STEPS):
-            for group in optimizer.param_groups:
-                group["lr"] = RATE * min(1, (step + 1) / 20) * (1 + math.cos(math.pi * step / STEPS)) / 2
-            rows = torch.randint(len(dataset.labels), (BATCH,))
-            embedded = functional.normalize(network(vary(scale(dataset.images[rows]))))
-            logits = TEMPERATURE * embedded @ functional.normalize(head).T
-            loss = functional.cross_entropy(logits, dataset.labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if (step + 1) % 100 == 0:
-                print(f"step {step + 1}: loss {loss.item():.3f}", flush=True)
-        return Learner(network.eval())
+        return Learner(train(dataset))
 
 
 class Learner:

@@ -1,43 +1,55 @@
 """The method: yours to change.
 
-As it stands: a prototypical network (Snell et al. 2017, arXiv 1703.05175). A small convolution
-net is meta-trained from scratch on episodes; a query gets the class of the nearest mean of
-embedded support images.
+As it stands: the "Baseline" of Chen et al. 2019 (arXiv 1904.04232). A small convolution net learns all
+published classes at once. For a task, it stays as it is, and a linear classifier is fitted to its
+embeddings of the support images.
 """
+
+import math
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-EPISODES, RATE = 600, 2e-3
-WAYS, SHOTS, QUERIES = 5, 5, 5
-WIDTHS = (16, 32, 32, 32)
+STEPS, BATCH, RATE, DECAY = 3000, 96, 0.1, 5e-4
+WIDTHS = (16, 32, 64, 96)
+TASK_STEPS, TASK_RATE, TASK_DECAY = 100, 0.01, 1e-3
 
 
 class Network(nn.Module):
-    """Four blocks of convolution, normalisation, rectifier and pooling: (n, 3, 16, 16) to (n, 32)."""
+    """Four blocks of convolution, normalisation and rectifier; their mean is the embedding, (n, 96)."""
 
     def __init__(self):
         super().__init__()
         layers, before = [], 3
-        for width in WIDTHS:
-            layers += [
-                nn.Conv2d(before, width, 3, padding=1),
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-            ]
+        for number, width in enumerate(WIDTHS):
+            layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [nn.MaxPool2d(2)] if number < 3 else []
             before = width
         self.layers = nn.Sequential(*layers)
+        self.to(memory_format=torch.channels_last)  # (on a CPU, training takes two thirds of the time)
 
     def forward(self, images):
+        """Embed float images in [-1, 1], (n, 3, height, width)."""
+        return self.layers(images).mean((2, 3))
+
+    @torch.no_grad()
+    def embed(self, images):
         """Embed uint8 images."""
-        return self.layers(images.float() / 127.5 - 1).flatten(1)
+        return self(scale(images))
 
 
-def prototypes(embedded, labels, ways):
-    """Mean embedding of each class, (ways, features)."""
-    return torch.stack([embedded[labels == label].mean(0) for label in range(ways)])
+def scale(images):
+    """Uint8 to [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def shift(images):
+    """The same random move of up to two pixels for a batch."""
+    height, width = images.shape[2:]
+    row, column = torch.randint(0, 5, (2,)).tolist()
+    padded = functional.pad(images, (2, 2, 2, 2), mode="reflect")
+    return padded[:, :, row : row + height, column : column + width]
 
 
 class MetaLearner:
@@ -52,19 +64,23 @@ class MetaLearner:
         Returns:
             A learner.
         """
-        network, generator = Network(), torch.Generator().manual_seed(0)
-        optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
-        for episode in range(EPISODES):
-            task = dataset.task(generator, WAYS, SHOTS, QUERIES)
-            embedded = network(torch.cat([task.support_images, task.query_images]))
-            support, queries = embedded.split([len(task.support_images), len(task.query_images)])
-            centres = prototypes(support, task.support_labels, task.ways)
-            loss = functional.cross_entropy(-torch.cdist(queries, centres).square(), task.query_labels)
+        network = Network()
+        head = nn.Linear(WIDTHS[-1], int(dataset.labels.max()) + 1)
+        optimizer = torch.optim.SGD(
+            [*network.parameters(), *head.parameters()], RATE, momentum=0.9, nesterov=True, weight_decay=DECAY
+        )
+        for step in range(STEPS):
+            for group in optimizer.param_groups:
+                group["lr"] = RATE * min(1, (step + 1) / 20) * (1 + math.cos(math.pi * step / STEPS)) / 2
+            rows = torch.randint(len(dataset.labels), (BATCH,))
+            logits, labels = head(network(shift(scale(dataset.images[rows])))), dataset.labels[rows]
+            loss = functional.cross_entropy(logits, labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            if (episode + 1) % 100 == 0:
-                print(f"episode {episode + 1}: loss {loss.item():.3f}", flush=True)
+            if (step + 1) % 100 == 0:
+                right = (logits.argmax(1) == labels).double().mean()
+                print(f"step {step + 1}: loss {loss.item():.3f}, right {right:.3f}", flush=True)
         return Learner(network.eval())
 
 
@@ -76,8 +92,14 @@ class Learner:
 
     def fit(self, images, labels, ways, shots):
         """A predictor for a task with support `images`, uint8 (ways * shots, 3, 16, 16), and `labels`."""
-        with torch.no_grad():
-            return Predictor(self.network, prototypes(self.network(images), labels, ways))
+        support, head = self.network.embed(images), nn.Linear(WIDTHS[-1], ways)
+        optimizer = torch.optim.Adam(head.parameters(), TASK_RATE, weight_decay=TASK_DECAY)
+        for _ in range(TASK_STEPS):
+            loss = functional.cross_entropy(head(support), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return Predictor(self.network, head)
 
     def save(self, folder):
         """Write all that is needed later into a folder."""
@@ -94,10 +116,10 @@ class Learner:
 class Predictor:
     """Third stage: label the queries of the task."""
 
-    def __init__(self, network, centres):
-        self.network, self.centres = network, centres
+    def __init__(self, network, head):
+        self.network, self.head = network, head
 
     @torch.no_grad()
     def predict(self, images):
         """Class ids, (n,), of query images, uint8 (n, 3, 16, 16)."""
-        return torch.cdist(self.network(images), self.centres).argmin(1)
+        return self.head(self.network.embed(images)).argmax(1)

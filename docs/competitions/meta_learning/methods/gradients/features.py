@@ -1,0 +1,5 @@
+"""Features of images, nothing of which is learnt."""
+
+from histograms import gradients
+
+describe = gradients

@@ -1,0 +1,40 @@
+"""Maps of images, and scores of pairs of maps."""
+
+import torch
+from torch import nn
+
+WIDTHS = (16, 32, 32)
+
+
+class Network(nn.Module):
+    """Maps of images, and scores of pairs of maps."""
+
+    def __init__(self):
+        super().__init__()
+        layers, before = [], 3
+        for width in WIDTHS:
+            layers += [nn.Conv2d(before, width, 3, padding=1)]
+            layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
+            before = width
+        self.layers = nn.Sequential(*layers)
+        self.relation = nn.Sequential(
+            nn.Conv2d(2 * before, before, 3, padding=1),
+            nn.BatchNorm2d(before),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(4 * before, 8),
+            nn.ReLU(),
+            nn.Linear(8, 1),
+        )
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images):
+        """Maps of uint8 images, (n, 32, 2, 2)."""
+        return self.layers(images.float() / 127.5 - 1)
+
+    def relate(self, queries, classes):
+        """Scores of all pairs, (queries, ways)."""
+        left = queries[:, None].expand(-1, len(classes), -1, -1, -1)
+        right = classes[None].expand(len(queries), -1, -1, -1, -1)
+        scores = self.relation(torch.cat([left, right], 2).flatten(0, 1))
+        return scores.reshape(len(queries), len(classes))
