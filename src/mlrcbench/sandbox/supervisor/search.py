@@ -72,9 +72,10 @@ class Search:
             `end`, the byte after the first line that matches, or None; `searched`, up to where
             a later search need not look again; or `why` there is no result, a sentence.
         """
-        text = b""
+        text, ready = b"", select.poll()  # (select.select takes no descriptor above 1,023)
+        ready.register(self.output, select.POLLIN)
         with contextlib.suppress(OSError):
-            while select.select([self.output], [], [], seconds)[0]:
+            while ready.poll(1000 * seconds):
                 piece = os.read(self.output, 1 << 12)
                 text += piece
                 if not piece or len(text) > 1 << 12:
