@@ -85,6 +85,15 @@ class Instance:
         return self.root / "private" / split / "answers"
 
 
+def read_overlay(root: Path) -> dict[str, str]:
+    """Texts of a folder, path -> text, without what only keeps it in git or is compiled."""
+    return {
+        entry.path: (root / entry.path).read_text("utf-8")
+        for entry in walk(root)
+        if entry.is_file and not entry.path.endswith(".gitkeep") and "__pycache__" not in entry.path
+    }
+
+
 class Competition:
     """A competition's folder.
 
@@ -142,12 +151,7 @@ class Competition:
 
     def overlay(self, name: str) -> dict[str, str]:
         """Files of "starter", or of what is laid over it, "baseline" or "reference": path -> text."""
-        root = self.folder / name
-        return {
-            entry.path: (root / entry.path).read_text("utf-8")
-            for entry in walk(root)
-            if entry.is_file and not entry.path.endswith(".gitkeep") and "__pycache__" not in entry.path
-        }
+        return read_overlay(self.folder / name)
 
     @functools.cached_property
     def digest(self) -> str:

@@ -312,21 +312,19 @@ class TestControls:
         return float(values.mean())
 
     @pytest.mark.parametrize("split", ["dev", "test"])
-    @pytest.mark.parametrize("name", ["nearest_pixel", "random_means", "untrained", "gradients", "texture"])
+    @pytest.mark.parametrize("name", ["nearest_pixel", "random_means", "untrained"])
     def test_the_baseline_is_better(self, instance: Path, name: str, split: Split) -> None:
-        """Pixels, random features and features made by hand stay below the baseline's mean."""
+        """Pixels, random features, even with the reference's classifier, stay below the baseline's mean."""
         anchors = mlrcbench.get_competition("meta-learning").card.tier("mini").anchors[split]
         assert self.value(instance, name, split) < anchors.baseline.value
 
     @pytest.mark.parametrize("split", ["dev", "test"])
-    def test_the_reference_learns(self, instance: Path, split: Split) -> None:
-        """Its classifier on features made by hand is above chance and not near the reference's mean."""
+    @pytest.mark.parametrize(("name", "share"), [("gradients", 0.0), ("texture", 0.0), ("handmade", 0.5)])
+    def test_learning_is_better(self, instance: Path, name: str, share: float, split: Split) -> None:
+        """Features made by hand are above chance and below the baseline (one: the midpoint)."""
         anchors = mlrcbench.get_competition("meta-learning").card.tier("mini").anchors[split]
-        assert (
-            0.1
-            < self.value(instance, "handmade", split)
-            < sum((anchors.baseline.value, anchors.target.value)) / 2
-        )
+        baseline, reference = anchors.baseline.value, anchors.target.value
+        assert 0.1 < self.value(instance, name, split) < baseline + share * (reference - baseline)
 
 
 class TestStarter:

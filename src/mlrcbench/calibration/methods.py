@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mlrcbench.competition import Competition
+from mlrcbench.competition import Competition, read_overlay
 from mlrcbench.errors import CardError, nearest
-from mlrcbench.files import walk
 
 Kind = Literal["baseline", "reference", "ladder", "trivial", "cheat", "bound"]
 Writer = Callable[[Path, Path, Path, Path], None]
@@ -82,7 +81,7 @@ def read_methods(competition: Competition, folder: Path | None = None) -> list[M
         if name in writers:
             methods.append(_method(name, entry, write=writers[name], code=code))
         elif folder is not None:
-            overlaid[name] = {**_below(name, entry, overlaid), **_overlay(folder / name)}
+            overlaid[name] = {**_below(name, entry, overlaid), **read_overlay(folder / name)}
             methods.append(_method(name, entry, files=overlaid[name]))
     return methods
 
@@ -132,8 +131,3 @@ def _read_bounds(path: Path) -> dict[str, Writer]:
     spec.loader.exec_module(module)
     bounds: dict[str, Writer] = module.BOUNDS
     return bounds
-
-
-def _overlay(folder: Path) -> dict[str, str]:
-    paths = [entry.path for entry in walk(folder) if entry.is_file and "__pycache__" not in entry.path]
-    return {path: (folder / path).read_text("utf-8") for path in paths}
