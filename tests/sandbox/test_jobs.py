@@ -36,6 +36,19 @@ def plain(space: Path, data: Path) -> Iterator[Sandbox]:
         yield opened
 
 
+# A search by a process that holds as many descriptors as a supervisor in an environment of many packages.
+SEARCH = """
+import os, resource, sys
+from mlrcbench.sandbox.supervisor.child import Confinement
+from mlrcbench.sandbox.supervisor.search import Search
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(2000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
+held = [os.open("/proc", os.O_RDONLY) for _ in range(1100)]
+search = Search(Confinement(held[0], enabled=False), os.open(sys.argv[1], os.O_RDONLY), "b", 0, final=True)
+print(search.output > 1023, search.result(20)["end"])
+search.close()
+"""
+
+
 def start(box: Sandbox, folder: Path, command: str, limits: Limits = LONG) -> tuple[Job, Path]:
     """A job and its log."""
     log = folder / f"job-{len(list(folder.glob('job-*')))}.txt"
@@ -162,6 +175,12 @@ def test_a_match_that_does_not_come(plain: Sandbox, folder: Path) -> None:
     assert job.wait(match("two"), 0.2).met == "time"
     plain.run("touch go", LIMITS)
     assert job.wait(match("two"), 20).met == "match"
+
+
+def test_a_match_where_a_thousand_descriptors_are_open(folder: Path) -> None:
+    """They are numbered beyond what `select.select` takes."""
+    (folder / "log").write_text("a 1\nb 1\nb 2\n")
+    assert subprocess.check_output([sys.executable, "-c", SEARCH, folder / "log"]) == b"True 8\n"
 
 
 @pytest.mark.parametrize(
