@@ -23,6 +23,7 @@ from mlrcbench.calibration import (
 )
 from mlrcbench.cli import main
 from mlrcbench.errors import CardError, WorkspaceError
+from mlrcbench.score import SPLITS
 
 TEMPLATE = mlrcbench.get_competition("_template")
 BOUNDS = """
@@ -124,6 +125,27 @@ def test_the_command_prints_tables_and_draws_the_ladder(
     assert "on 2 of 2 instances" in text
     assert text.count("half of the line") == 2
     assert "always zero" in (tmp_path / "out" / "ladder.svg").read_text()
+
+
+def test_methods_are_compared_on_the_instances_that_they_share(folder: Path) -> None:
+    """Smaller is better here: anchors do not profit from an easy instance on which they alone were run."""
+    methods = [one for one in read_methods(TEMPLATE, folder) if one.write is None]
+    scores = {"baseline": (0.9, 0.1), "reference": (0.8, 0.0), "zero": (0.6,), "half": (0.7,)}
+    found = [
+        Measurement(name, number, split, 0, value)
+        for name, row in scores.items()
+        for number, value in enumerate(row)
+        for split in SPLITS
+    ]
+    _, table = tables(found, methods, TEMPLATE.card).split("### By method, on instance 0\n\n")
+    rows = [line.split(" | ") for line in table.splitlines()[2:6]]
+    assert [(row[0], row[-1]) for row in rows] == [
+        ("| baseline", "0.9 |"),
+        ("| least squares", "0.8 |"),
+        ("| half of the line", "0.7 |"),
+        ("| always zero", "0.6 |"),
+    ]
+    assert table.count("Spearman correlation with the published order: -1.00") == 2
 
 
 @pytest.mark.parametrize(

@@ -61,12 +61,22 @@ def paired_difference(measurements: Sequence[Measurement], card: Card, split: Sp
     )
 
 
+def on_shared_instances(
+    measurements: Sequence[Measurement], methods: Sequence[Method]
+) -> tuple[list[Measurement], list[int]]:
+    """What was measured on the instances that the methods measured so far have in common, and these."""
+    measured = [{one.instance for one in measurements if one.method == method.name} for method in methods]
+    common = set.intersection(*filter(None, measured)) if any(measured) else set()
+    return [one for one in measurements if one.instance in common], sorted(common)
+
+
 def ladder_correlation(
     measurements: Sequence[Measurement], methods: Sequence[Method], card: Card, split: Split
 ) -> float | None:
-    """Between published ranks and mean scores here; None for fewer than three steps."""
+    """Between published ranks and mean scores on shared instances; None for fewer than three steps."""
     steps = [method for method in methods if method.published is not None]
-    means = [values(measurements, method.name, split) for method in steps]
+    shared, _ = on_shared_instances(measurements, steps)
+    means = [values(shared, method.name, split) for method in steps]
     if len(steps) < 3 or not all(means):
         return None
     sign = 1.0 if card.metric.direction == "maximize" else -1.0
@@ -74,10 +84,12 @@ def ladder_correlation(
 
 
 def tables(measurements: Sequence[Measurement], methods: Sequence[Method], card: Card) -> str:
-    """Everything as Markdown: anchors, methods, noise and costs."""
+    """Everything as Markdown: anchors, methods on the instances that they share, noise and costs."""
+    shared, numbers = on_shared_instances(measurements, methods)
+    where = f"instance{'s'[: len(numbers) != 1]} {', '.join(map(str, numbers)) or '-'}"
     parts = [
         "### By instance\n\n" + _by_instance(measurements),
-        "### By method\n\n" + _by_method(measurements, methods, card),
+        f"### By method, on {where}\n\n" + _by_method(shared, methods, card),
         "### Reference against baseline\n\n" + "\n".join(_differences(measurements, methods, card)),
         "### Costs\n\n" + _costs(measurements, methods),
     ]
@@ -89,14 +101,13 @@ def _by_instance(measurements: Sequence[Measurement]) -> str:
         "| instance | dev baseline | dev reference | test baseline | test reference |",
         "|---|---|---|---|---|",
     ]
+    columns = [(split, name) for split in SPLITS for name in ("baseline", "reference")]
     found = {(one.instance, one.split, one.method): one.value for one in measurements if one.repeat == 0}
     for number in sorted({one.instance for one in measurements}):
-        cells = [
-            _number(found.get((number, split, name)))
-            for split in SPLITS
-            for name in ("baseline", "reference")
-        ]
+        cells = [_number(found.get((number, *column))) for column in columns]
         lines.append(f"| {number} | {' | '.join(cells)} |")
+    cells = [_spread(values(measurements, name, split)) for split, name in columns]
+    lines.append(f"| mean ± sd (range) | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -173,8 +184,9 @@ def _mean(measurements: Sequence[Measurement], method: Method) -> float:
 def _spread(found: Sequence[float]) -> str:
     if not found:
         return "no score"
-    deviation = float(np.std(found, ddof=1)) if len(found) > 1 else 0.0
-    return f"{np.mean(found):.4g} ± {deviation:.2g} ({min(found):.4g} to {max(found):.4g})"
+    if len(found) == 1:
+        return _number(found[0])
+    return f"{np.mean(found):.4g} ± {np.std(found, ddof=1):.2g} ({min(found):.4g} to {max(found):.4g})"
 
 
 def _number(value: float | None) -> str:
