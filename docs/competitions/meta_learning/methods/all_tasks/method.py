@@ -3,11 +3,13 @@
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from backbone import WIDTHS, Network, scale, train
+from heads import Predictor, fitted
+from joint import train
+from learner import NetworkLearner
+from network import WIDTHS, scale
 
-TASK_STEPS, TASK_RATE, TASK_DECAY = 100, 0.01, 1e-3
+FITTING = {"steps": 100, "rate": 0.01, "decay": 1e-3}  # as in the baseline
 
 
 @torch.no_grad()
@@ -33,42 +35,10 @@ class MetaLearner:
         return Learner(network.eval())
 
 
-class Learner:
+class Learner(NetworkLearner):
     """Fit a linear classifier to the embedded support set."""
-
-    def __init__(self, network):
-        self.network = network
 
     def fit(self, images, labels, ways, shots):
         """Return a predictor."""
-        support, head = self.network.embed(images), nn.Linear(WIDTHS[-1], ways)
-        optimizer = torch.optim.Adam(head.parameters(), TASK_RATE, weight_decay=TASK_DECAY)
-        for _ in range(TASK_STEPS):
-            loss = functional.cross_entropy(head(support), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        return Predictor(self.network, head)
-
-    def save(self, folder):
-        """Write the network."""
-        torch.save(self.network.state_dict(), folder / "network.pt")
-
-    @classmethod
-    def load(cls, folder):
-        """Read the network."""
-        network = Network()
-        network.load_state_dict(torch.load(folder / "network.pt"))
-        return cls(network.eval())
-
-
-class Predictor:
-    """The linear classifier."""
-
-    def __init__(self, network, head):
-        self.network, self.head = network, head
-
-    @torch.no_grad()
-    def predict(self, images):
-        """Class ids, (n,)."""
-        return self.head(self.network.embed(images)).argmax(1)
+        head = nn.Linear(WIDTHS[-1], ways)
+        return Predictor(self.network, fitted(head, self.network.embed(images), labels, **FITTING))

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from episodic import meta_train
+from learner import NetworkLearner
 from network import Network
 
 EPISODES = 3000
@@ -34,27 +35,13 @@ class MetaLearner:
         return Learner(meta_train(network, dataset, loss_of, EPISODES))
 
 
-class Learner:
+class Learner(NetworkLearner):
     """Map the support set."""
-
-    def __init__(self, network):
-        self.network = network
 
     @torch.no_grad()
     def fit(self, images, labels, ways, shots):
         """Return a predictor."""
         return Predictor(self.network, class_maps(self.network(images), labels, ways))
-
-    def save(self, folder):
-        """Write the network."""
-        torch.save(self.network.state_dict(), folder / "network.pt")
-
-    @classmethod
-    def load(cls, folder):
-        """Read the network."""
-        network = Network()
-        network.load_state_dict(torch.load(folder / "network.pt"))
-        return cls(network.eval())
 
 
 class Predictor:

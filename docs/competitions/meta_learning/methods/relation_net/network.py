@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from blocks import blocks
+
 WIDTHS = (16, 32, 32)
 
 
@@ -11,18 +13,14 @@ class Network(nn.Module):
 
     def __init__(self):
         super().__init__()
-        layers, before = [], 3
-        for width in WIDTHS:
-            layers += [nn.Conv2d(before, width, 3, padding=1)]
-            layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
-            before = width
-        self.layers = nn.Sequential(*layers)
+        width = WIDTHS[-1]
+        self.layers = blocks(WIDTHS)
         self.relation = nn.Sequential(
-            nn.Conv2d(2 * before, before, 3, padding=1),
-            nn.BatchNorm2d(before),
+            nn.Conv2d(2 * width, width, 3, padding=1),
+            nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(4 * before, 8),
+            nn.Linear(4 * width, 8),
             nn.ReLU(),
             nn.Linear(8, 1),
         )

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from backbone import Network, train
+from joint import train
+from learner import NetworkLearner
 
 STEPS, RATE, TEMPERATURE = 100, 1e-3, 15.0
 LABELS, DOUBT = 0.1, 0.1  # weights of cross-entropy and conditional entropy
@@ -22,26 +23,12 @@ class MetaLearner:
         return Learner(train(dataset, nn.Linear))
 
 
-class Learner:
+class Learner(NetworkLearner):
     """Embed the support set."""
-
-    def __init__(self, network):
-        self.network = network
 
     def fit(self, images, labels, ways, shots):
         """Return a predictor."""
         return Predictor(self.network, functional.normalize(self.network.embed(images)), labels, ways)
-
-    def save(self, folder):
-        """Write the network."""
-        torch.save(self.network.state_dict(), folder / "network.pt")
-
-    @classmethod
-    def load(cls, folder):
-        """Read the network."""
-        network = Network()
-        network.load_state_dict(torch.load(folder / "network.pt"))
-        return cls(network.eval())
 
 
 class Predictor:
