@@ -8,46 +8,40 @@ rotations. Without its learnt map of each region and year.
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional
 
-from dataset import AHEAD, BANDS, SEEN, TARGET, THRESHOLDS, ZOOM, ahead, seen, starts
+from dataset import THRESHOLDS, ahead, seen, starts
+from network import UNet2d
+from training import BATCH, scaled, statistics, train
 
-WIDTHS = (16, 24, 32)
 EDGE = 6  # satellite pixels left out on each side
-STEPS, BATCH, RATE = 768, 8, 3e-3
+STEPS = 768
 RATES = np.array([0.0, 0.5, 2.5, 7.0, 12.0, 20.0], dtype=np.float32)  # written for each class
 
 
 def fit(reflbt, rates):
     """Train by multi-level dice."""
-    sample = reflbt[:, ::5].astype(np.float32)
-    scale = sample.mean((0, 1, 3, 4)), sample.std((0, 1, 3, 4))
-    net, at = UNet2d(len(RATES)), starts(rates[:, 1:])
-    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=2e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
-    losses = []
-    for step in range(STEPS):
-        rows = torch.randint(len(at), (BATCH,)).numpy()
-        x, truth = turned(*interpolated(reflbt, rates, at[rows]))
-        loss = rain_loss(net(scaled(x, scale)), torch.from_numpy(truth))
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_value_(net.parameters(), 2.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-        if (step + 1) % 96 == 0:
-            print(f"step {step + 1} of {STEPS}: loss {np.mean(losses[-96:]):.3f}", flush=True)
-    return net.eval(), scale
+    bands, at, net = statistics(reflbt), starts(rates[:, 1:]), UNet2d(len(RATES))
+
+    def losses():
+        for _ in range(STEPS):
+            rows = torch.randint(len(at), (BATCH,)).numpy()
+            x, truth = turned(*interpolated(reflbt, rates, at[rows]))
+            yield rain_loss(net(scaled(middle(x), *bands)), torch.from_numpy(truth))
+
+    return train(net, losses(), STEPS), bands
 
 
 @torch.no_grad()
 def predict(model, reflbt):
     """The rate of the most likely class."""
-    net, scale = model
-    found = torch.cat([net(scaled(part, scale)).argmax(1) for part in np.array_split(reflbt, 10)])
+    net, bands = model
+    found = torch.cat([net(scaled(middle(part), *bands)).argmax(1) for part in np.array_split(reflbt, 10)])
     return RATES[found.numpy()]
+
+
+def middle(x):
+    """The middle half of pictures."""
+    return x[..., EDGE:-EDGE, EDGE:-EDGE]
 
 
 def interpolated(reflbt, rates, at):
@@ -78,40 +72,3 @@ def rain_loss(found, truth):
     chance = found.softmax(1).flip(1).cumsum(1).flip(1)[:, 1:].transpose(0, 1)[:, known]
     dice = (2 * (chance * rain).sum(1) + 1e-5) / (chance.sum(1) + rain.sum(1) + 1e-5)
     return (1 - dice.mean()).cosh().log()
-
-
-def scaled(reflbt, scale):
-    """Standardised bands of the middle half, times folded into channels: (n, 44, 12, 12)."""
-    x = (reflbt[..., EDGE:-EDGE, EDGE:-EDGE] - scale[0][:, None, None]) / scale[1][:, None, None]
-    return torch.from_numpy(x.astype(np.float32)).flatten(1, 2)
-
-
-class UNet2d(nn.Module):
-    """U-Net over space; its central part is enlarged to the radar's resolution."""
-
-    def __init__(self, levels):
-        super().__init__()
-        self.levels = levels
-        self.down = nn.ModuleList(block(a, b) for a, b in zip([SEEN * len(BANDS), *WIDTHS], WIDTHS))
-        self.join = nn.ModuleList(block(a + b, a) for a, b in zip(WIDTHS, WIDTHS[1:]))
-        self.head = nn.Sequential(nn.Conv2d(WIDTHS[0], 32, 1), nn.ReLU(), nn.Conv2d(32, levels * AHEAD, 1))
-
-    def forward(self, x):
-        """Outputs (n, levels, 12, 24, 24)."""
-        skips = []
-        for level, down in enumerate(self.down):
-            x = down(functional.max_pool2d(x, 2) if level else x)
-            skips.append(x)
-        for join, skip in reversed(list(zip(self.join, skips))):
-            x = join(torch.cat([functional.interpolate(x, scale_factor=2, mode="bilinear"), skip], 1))
-        edge = (x.shape[-1] - TARGET) // 2 - 1
-        x = functional.interpolate(x[..., edge:-edge, edge:-edge], scale_factor=ZOOM, mode="bilinear")
-        return self.head(x[..., ZOOM:-ZOOM, ZOOM:-ZOOM]).unflatten(1, (self.levels, AHEAD))
-
-
-def block(inputs, outputs):
-    """Two convolutions with batch norm and ReLU."""
-    layers = []
-    for size in (inputs, outputs):
-        layers += [nn.Conv2d(size, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
-    return nn.Sequential(*layers)
