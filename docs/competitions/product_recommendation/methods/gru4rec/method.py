@@ -2,11 +2,12 @@
 
 import numpy as np
 import torch
-from shop import LISTED
-from torch import nn
 from torch.nn import functional
 
-WIDTH, EPOCHS, BATCH, RATE, DROPOUT = 64, 6, 128, 4e-3, 0.3
+from model import Model
+from shop import LISTED
+
+EPOCHS, BATCH, RATE = 6, 128, 4e-3
 
 
 def recommend(catalogue, train, asked, unlabeled):
@@ -45,20 +46,3 @@ def pad(paths):
     for i, path in enumerate(paths):
         table[i, : len(path)] = np.array(path) + 1
     return torch.from_numpy(table), torch.tensor([len(path) for path in paths])
-
-
-class Model(nn.Module):
-    """Embedding, one GRU layer, and logits by the same embedding."""
-
-    def __init__(self, count):
-        super().__init__()
-        self.embedding = nn.Embedding(count + 1, WIDTH, padding_idx=0)
-        nn.init.normal_(self.embedding.weight, std=0.1)
-        self.gru = nn.GRU(WIDTH, WIDTH, batch_first=True)
-        self.drop = nn.Dropout(DROPOUT)
-
-    def forward(self, inputs, lengths):
-        """Logits (n, products) of the next product."""
-        states, _ = self.gru(self.drop(self.embedding(inputs)))
-        last = states[torch.arange(len(inputs)), lengths - 1]
-        return self.drop(last) @ self.embedding.weight[1:].T

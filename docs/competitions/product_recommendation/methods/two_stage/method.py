@@ -7,11 +7,13 @@ ones, with what they add themselves taken away from the counts.
 
 import numpy as np
 import torch
-from shop import LISTED
 from torch import nn
 from torch.nn import functional
 
-DISTANCE, BACKWARD, DECAY, LATER = (1.0, 0.5, 0.3), 0.5, 0.6, 3.0
+from pairs import DECAY, DISTANCE, counts
+from shop import LISTED
+
+LATER = 3.0  # weight of unlabeled sessions' counts when candidates are chosen
 LESSONS, EPOCHS, BATCH, RATE = 5000, 3, 32, 4e-3
 
 
@@ -22,7 +24,7 @@ def recommend(catalogue, train, asked, unlabeled):
         (items[:-1], items[-1], where, 1)
         for items, where in zip(unlabeled.items, unlabeled.locale, strict=True)
     ]
-    tables = [counts([[*a, b] for a, b, _, _ in group], catalogue.count) for group in (known, later)]
+    tables = [near([[*a, b] for a, b, _, _ in group], catalogue.count) for group in (known, later)]
     lessons = [one for one in later + known if one[0] and one[1] not in one[0]][:LESSONS]
     found = [features(catalogue.sold[one[2]], tables, one) for one in lessons]
     x = torch.from_numpy(np.stack([table for table, _ in found]))
@@ -74,15 +76,8 @@ def features(sold, tables, session):
     return np.concatenate([flat, shape]).T.astype("f4"), sold[best]
 
 
-def counts(paths, size):
+def near(paths, size):
     """Weighted pairs (size, size) of products seen near one another; the diagonal counts the products."""
-    table = np.zeros((size, size), dtype=np.float32)
-    for step, near in enumerate(DISTANCE, 1):
-        pairs = [
-            pair for path in paths for pair in zip(path, path[step:], strict=False) if pair[0] != pair[1]
-        ]
-        before, after = np.array(pairs).T
-        np.add.at(table, (before, after), near)
-        np.add.at(table, (after, before), near * BACKWARD)
+    table = counts(paths, size)
     table[np.arange(size), np.arange(size)] = np.bincount(np.concatenate(paths), minlength=size)
     return table
