@@ -55,6 +55,17 @@ def test_seeds_and_secrets_make_different_instances(fresh_home: Path, template: 
     ]
 
 
+@pytest.mark.parametrize("changed", ["scorer.py", "scorer_full.py"])
+def test_real_data_is_converted_anew_where_its_judge_has_changed(changed: str, tmp_path: Path) -> None:
+    """A tier's own scorer may use the other one."""
+    folder = tmp_path / "rainfall_prediction"
+    shutil.copytree(get_competition("rainfall-prediction").folder, folder)
+    before = Competition(folder)._code_digest("full")
+    with (folder / changed).open("a") as file:
+        file.write("# changed\n")
+    assert Competition(folder)._code_digest("full") != before
+
+
 def test_one_key_is_bit_identical_across_processes(
     fresh_home: Path, tmp_path: Path, template: Competition
 ) -> None:

@@ -160,7 +160,12 @@ class Competition:
 
     def _code_digest(self, tier: str) -> str:
         maker = "full.py" if self.card.tier(tier).sources else "data.py"
-        code = [hash_file(path) for path in (self.folder / maker, self.scorer_of(tier))]
+        files = (
+            self.folder / maker,
+            self.scorer_of(tier),
+            self.folder / "scorer.py",
+        )  # the second may use the third
+        code = [hash_file(path) for path in dict.fromkeys(files)]
         return hashlib.sha256(f"{self.card.version} {' '.join(code)}".encode()).hexdigest()
 
     def instance(
