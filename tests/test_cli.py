@@ -106,6 +106,6 @@ def test_doctor_says_what_works(capsys: pytest.CaptureFixture[str]) -> None:
 def test_it_is_a_program() -> None:
     """Installed as `mlrcbench`, and as a module."""
     done = subprocess.run(
-        [sys.executable, "-m", "mlrcbench.cli", "--version"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "mlrcbench", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"mlrcbench {mlrcbench.__version__}\n"

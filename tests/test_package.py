@@ -28,7 +28,7 @@ LAYERS = (
     ("calibration",),
     ("testing", "runs", "judge", "report", "exports"),
     ("integrations",),
-    ("cli_run", "cli_judge", "cli_export", "cli"),
+    ("cli_run", "cli_judge", "cli_export", "cli", "__main__"),
 )
 ORDER = {name: position for position, name in enumerate(name for layer in LAYERS for name in layer)}
 

@@ -329,7 +329,3 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", help="full tier: auto, cpu, cuda or cuda:N (default: auto)"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress lines")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

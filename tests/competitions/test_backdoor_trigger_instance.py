@@ -275,7 +275,8 @@ class TestStarter:
             text = path.read_text()
             for long, short in (
                 ("STEPS = 50", "STEPS = 1"),
-                ("STARTS = 40, 4", "STARTS = 1, 1"),
+                ("STEPS = 40", "STEPS = 1"),
+                ("STARTS = 4, 4", "STARTS = 4, 1"),
                 ("6000", "200"),
             ):
                 text = text.replace(long, short)

@@ -51,7 +51,7 @@ class Served:
         self._log = (folder / "log").open("w+")
         environment = {**os.environ, "TMPDIR": str(folder), "MLRCBENCH_CONTROL_TOKEN": CONTROL}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlrcbench.cli", *words],
+            [sys.executable, "-m", "mlrcbench", *words],
             stderr=self._log,
             stdin=subprocess.DEVNULL,
             env=environment,

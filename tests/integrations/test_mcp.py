@@ -109,7 +109,7 @@ def _check_play(results: list[Any]) -> None:
 
 def test_a_client_plays_an_episode_over_stdio(tmp_path: Path) -> None:
     """With nothing but the SDK's own client."""
-    words = ["-m", "mlrcbench.cli", "mcp", "_template", "--records", str(tmp_path)]
+    words = ["-m", "mlrcbench", "mcp", "_template", "--records", str(tmp_path)]
     started = StdioServerParameters(command=sys.executable, args=words, env=dict(os.environ))
 
     async def main() -> list[Any]:
@@ -121,7 +121,7 @@ def test_a_client_plays_an_episode_over_stdio(tmp_path: Path) -> None:
 
 def test_it_ends_with_its_client_in_the_middle_of_a_command(tmp_path: Path) -> None:
     """Broken and cut messages are survived; at the end of its input the process goes, its command with it."""
-    words = [sys.executable, "-m", "mlrcbench.cli", "mcp", "_template", "--records", str(tmp_path)]
+    words = [sys.executable, "-m", "mlrcbench", "mcp", "_template", "--records", str(tmp_path)]
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}}
     lines: list[str] = [
         json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}),

@@ -107,7 +107,7 @@ def _kill_a_node(cluster: Any, signs: Path) -> None:
 @pytest.mark.slow
 def test_ctrl_c_ends_the_clusters_episodes(tmp_path: Path) -> None:
     """The exit status says so, no process is left, and the run goes on anywhere."""
-    command = [sys.executable, "-m", "mlrcbench.cli", "run", "_template", "--executor", "ray", "--quiet"]
+    command = [sys.executable, "-m", "mlrcbench", "run", "_template", "--executor", "ray", "--quiet"]
     process = subprocess.Popen(
         [*command, "--agent", "baseline", SLEEPER, "--jobs", "2", "--out", str(tmp_path)],
         stdout=subprocess.DEVNULL,
