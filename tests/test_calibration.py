@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,13 @@ from mlrcbench.calibration import (
     read_methods,
     tables,
 )
+from mlrcbench.calibration.summary import values
 from mlrcbench.cli import main
 from mlrcbench.errors import CardError, WorkspaceError
 from mlrcbench.score import SPLITS
 
 TEMPLATE = mlrcbench.get_competition("_template")
+LOGS = sorted((Path(__file__).parents[1] / "docs/competitions").glob("*/calibration.jsonl"))
 BOUNDS = """
 import numpy as np
 
@@ -146,6 +149,19 @@ def test_methods_are_compared_on_the_instances_that_they_share(folder: Path) -> 
         ("| always zero", "0.6 |"),
     ]
     assert table.count("Spearman correlation with the published order: -1.00") == 2
+
+
+@pytest.mark.parametrize("log", LOGS, ids=lambda log: log.parent.name)
+def test_cards_have_the_means_of_their_calibration(log: Path) -> None:
+    """Over ten instances."""
+    competition, found = mlrcbench.get_competition(log.parent.name.replace("_", "-")), read_measurements(log)
+    for split in SPLITS:
+        anchors = competition.card.tier("mini").anchors[split]
+        for name, anchor in (("baseline", anchors.baseline), ("reference", anchors.target)):
+            scores = values(found, name, split)
+            assert len(scores) == 10
+            assert anchor.value == pytest.approx(statistics.mean(scores), rel=5e-4)
+            assert anchor.spread == pytest.approx(statistics.stdev(scores), rel=0.1)
 
 
 @pytest.mark.parametrize(

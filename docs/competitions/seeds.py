@@ -2,19 +2,24 @@
 
     python docs/competitions/seeds.py meta-learning
 
-`main.py` seeds torch, so a text at the end of `method.py` replaces the seed: where the module is imported
-after that, by another call; where it is imported before, by an entry point that seeds first. Generators with
-a seed of their own get another one too. Goes on from the measurements in the competition's `seeds.jsonl`.
+`main.py` seeds before it calls the method, so a text at the end of `method.py` draws from another seed: by a
+call where the entry point imports the module after that, otherwise by a function around the method's own.
+Generators with a seed of their own get another one too. Goes on from the measurements in the competition's
+`seeds.jsonl`, and prints them beside those of its `calibration.jsonl`.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 import mlrcbench
-from mlrcbench.calibration import Method, measure, read_methods
+from mlrcbench.calibration import Measurement, Method, measure, read_measurements, read_methods
+from mlrcbench.score import SPLITS
 
 HERE = Path(__file__).parent
 FILE, SEEDS = "method.py", (101, 102)
@@ -25,43 +30,70 @@ torch.manual_seed({seed})
 """
 AT_CALL = """
 
-_recover = recover
+import numpy
+import torch
+
+_inner = {function}
 
 
-def recover(*arguments):
+def {function}(*arguments):
     torch.manual_seed({seed})
-    return _recover(*arguments)
+    numpy.random.seed({seed})
+    return _inner(*arguments)
 """
-# Of each competition: which methods, on how many instances, and the text.
+# Of each competition: which methods, on how many instances, and the function that `main.py` calls; None where
+# it imports the module after it has seeded.
 PLANS = {
-    "meta-learning": (("proto", "baseline", "reference"), 1, AT_IMPORT),
-    "backdoor-trigger": (("baseline", "reference"), 2, AT_CALL),
+    "backdoor-trigger": (("baseline", "reference"), 2, "recover"),
+    "meta-learning": (("proto", "baseline", "reference"), 1, None),
+    "product-recommendation": (("gru4rec", "reference"), 2, "recommend"),
+    "rainfall-prediction": (
+        ("baseline", "unet2d_mse", "unet2d_classes", "unet2d_dice", "reference"),
+        3,
+        "fit",
+    ),
+    "temporal-action-localization": (("baseline", "reference"), 2, "detect"),
 }
 
 
-def reseeded(method: Method, starter: str, text: str, seed: int) -> Method:
+def reseeded(method: Method, starter: str, function: str | None, seed: int) -> Method:
     """The method, with another seed for all that it draws."""
     files = {FILE: starter, **method.files}
     files = {path: code.replace(".manual_seed(0)", f".manual_seed({seed})") for path, code in files.items()}
-    files[FILE] += text.format(seed=seed)
-    label = f"{method.label}, seed {seed}"
-    return dataclasses.replace(method, name=f"{method.name}-{seed}", label=label, kind="ladder", files=files)
+    files[FILE] += (AT_CALL if function else AT_IMPORT).format(function=function, seed=seed)
+    name, label = f"{method.name}-{seed}", f"{method.label}, seed {seed}"
+    return dataclasses.replace(method, name=name, label=label, kind="ladder", files=files)
+
+
+def table(found: Sequence[Measurement], names: Sequence[str], instances: int) -> str:
+    """Markdown: for each method and instance the scores by all seeds, and their sd."""
+    value = {(one.method, one.instance, one.split): one.value for one in found if one.repeat == 0}
+    seeds = f"as calibrated, {', '.join(map(str, SEEDS))}"
+    lines = [f"| method | instance | dev: {seeds} | sd | test: the same | sd |", "|---|---|---|---|---|---|"]
+    for name in names:
+        for number in range(instances):
+            cells = []
+            for split in SPLITS:
+                keys = [(one, number, split) for one in (name, *(f"{name}-{seed}" for seed in SEEDS))]
+                scores = [float(value[key] or "nan") for key in keys]
+                cells += [", ".join(f"{score:.4g}" for score in scores), f"{np.std(scores, ddof=1):.2g}"]
+            lines.append(f"| {name} | {number} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Measure what is not in the file yet, and print all."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Measure what a method's own seed changes.")
     parser.add_argument("id", choices=PLANS)
     competition = mlrcbench.get_competition(parser.parse_args().id)
-    names, instances, text = PLANS[competition.id]
+    names, instances, function = PLANS[competition.id]
     folder = HERE / competition.id.replace("-", "_")
     methods = {method.name: method for method in read_methods(competition, folder / "methods")}
     starter = competition.overlay("starter")[FILE]
-    seeded = [reseeded(methods[name], starter, text, seed) for name in names for seed in SEEDS]
+    seeded = [reseeded(methods[name], starter, function, seed) for name in names for seed in SEEDS]
     log = folder / "seeds.jsonl"
-    for one in measure(competition, seeded, instances=instances, repeats=1, log=log, on_work=print):
-        result = one.reason if one.value is None else f"{one.value:.4f}"
-        print(f"{one.method}, instance {one.instance}, {one.split}: {result}")
+    found = measure(competition, seeded, instances=instances, repeats=1, log=log, on_work=print)
+    print(table([*found, *read_measurements(folder / "calibration.jsonl")], names, instances))
 
 
 if __name__ == "__main__":

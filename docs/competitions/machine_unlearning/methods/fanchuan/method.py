@@ -1,40 +1,12 @@
-"""First place (fanchuan): uniform first, then contrast and repair by turns.
+"""First place (fanchuan): uniform, contrast and repair by turns, and a longer repair."""
 
-One pass pushes the answers on the forget set to uniform. Then rounds alternate: a contrastive step
-that drives the hidden features of forget images away from those of retain images, with a
-decaying rate, and steps of fine-tuning on the retain set.
-"""
+from forgetting import REPAIR_RATE, forget, repairing
+from model import Batches, descend
 
-import torch
-
-from model import CLASSES, Batches, cross_entropy, descend, forward, repeat
-
-UNIFORM_STEPS, UNIFORM_RATE = 16, 0.05
-ROUNDS, CONTRAST_RATE, TEMPERATURE = 8, 0.05, 1.15
-REPAIR_STEPS, REPAIR_RATE = 6, 0.25
-LAST_EPOCHS = 5
+EPOCHS = 5
 
 
 def unlearn(model, sets, count, rng):
     """A stack of `count` models."""
-    forget, retain = Batches(sets["forget"], count, rng), Batches(sets["retain"], count, rng)
-    targets = torch.full((CLASSES,), 1 / CLASSES)
-
-    def uniform(stack):
-        return cross_entropy(forward(stack, forget.next()[0]), targets)
-
-    def contrast(stack):
-        ours = forward(stack, forget.next()[0], hidden=True)
-        theirs = forward(stack, retain.next()[0], hidden=True).detach()
-        alike = torch.bmm(ours, theirs.transpose(1, 2)) / (TEMPERATURE * ours.shape[-1] ** 0.5)
-        return -alike.log_softmax(-1).mean((1, 2)).sum()
-
-    def repair(stack):
-        x, y = retain.next()
-        return cross_entropy(forward(stack, x), y)
-
-    stack = descend(repeat(model, count), uniform, UNIFORM_STEPS, UNIFORM_RATE)
-    for number in range(ROUNDS):
-        stack = descend(stack, contrast, 1, CONTRAST_RATE * (1 - number / ROUNDS))
-        stack = descend(stack, repair, REPAIR_STEPS, REPAIR_RATE)
-    return descend(stack, repair, LAST_EPOCHS * retain.per_epoch, REPAIR_RATE)
+    stack, retain = forget(model, sets, count, rng), Batches(sets["retain"], count, rng)
+    return descend(stack, repairing(retain), EPOCHS * retain.per_epoch, REPAIR_RATE)

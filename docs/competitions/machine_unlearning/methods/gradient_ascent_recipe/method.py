@@ -1,16 +1,9 @@
-"""Gradient ascent on the forget set, then retraining's recipe on the retain set."""
+"""Gradient ascent on the forget set, then retraining's recipe."""
 
-from model import Batches, cross_entropy, descend, finish, forward, repeat
-
-STEPS, RATE = 10, 0.04
+from forgetting import forget
+from model import finish
 
 
 def unlearn(model, sets, count, rng):
-    """A stack of `count` unlearned models."""
-    forget = Batches(sets["forget"], count, rng)
-
-    def loss(stack):
-        x, y = forget.next()
-        return -cross_entropy(forward(stack, x), y)
-
-    return finish(descend(repeat(model, count), loss, STEPS, RATE), sets["retain"], rng)
+    """A stack of `count` models."""
+    return finish(forget(model, sets, count, rng), sets["retain"], rng)

@@ -1,21 +1,5 @@
-"""Random labels for the forget set, true labels for the retain set, learnt together."""
+"""Random labels for the forget set, learnt together with the retain set."""
 
-import torch
+from forgetting import forget
 
-from model import CLASSES, Batches, cross_entropy, descend, forward, repeat
-
-EPOCHS, RATE, WEIGHT = 4, 0.02, 0.1
-
-
-def unlearn(model, sets, count, rng):
-    """A stack of `count` unlearned models; each keeps its own random labels throughout."""
-    x, _ = sets["forget"]
-    wrong = torch.from_numpy(rng.integers(0, CLASSES, (count, len(x))))
-    retain = Batches(sets["retain"], count, rng)
-
-    def loss(stack):
-        images, labels = retain.next()
-        kept = cross_entropy(forward(stack, images), labels)
-        return kept + WEIGHT * cross_entropy(forward(stack, x), wrong)
-
-    return descend(repeat(model, count), loss, EPOCHS * retain.per_epoch, RATE)
+unlearn = forget

@@ -1,31 +1,9 @@
-"""SCRUB: a student that leaves its teacher on the forget set and stays with it on the retain set.
+"""SCRUB, then retraining's recipe."""
 
-Retraining's recipe comes last, as in all methods here.
-"""
-
-from model import Batches, cross_entropy, descend, finish, forward, repeat
-
-ROUNDS, LEAVE_STEPS, LEAVE_RATE = 3, 8, 0.05
-RATE, LABELS, TEACHER = 0.03, 1.0, 0.5
+from forgetting import forget
+from model import finish
 
 
 def unlearn(model, sets, count, rng):
-    """Rounds of "max" steps on forget and an epoch of "min" steps on retain."""
-    teacher = repeat(model, count)
-    forget, retain = Batches(sets["forget"], count, rng), Batches(sets["retain"], count, rng)
-
-    def leave(stack):
-        x, _ = forget.next()
-        return -cross_entropy(forward(stack, x), forward(teacher, x).softmax(-1))
-
-    def stay(stack):
-        x, y = retain.next()
-        logits = forward(stack, x)
-        told = forward(teacher, x).softmax(-1)
-        return LABELS * cross_entropy(logits, y) + TEACHER * cross_entropy(logits, told)
-
-    stack = teacher
-    for _ in range(ROUNDS):
-        stack = descend(stack, leave, LEAVE_STEPS, LEAVE_RATE)
-        stack = descend(stack, stay, retain.per_epoch, RATE)
-    return finish(stack, sets["retain"], rng)
+    """A stack of `count` models."""
+    return finish(forget(model, sets, count, rng), sets["retain"], rng)

@@ -1,29 +1,5 @@
-"""Third place (seif): noise on the weights, then fine-tuning that stays near the original's answers.
+"""Third place (seif): noise on the weights, then fine-tuning near the original."""
 
-The loss weighs classes by their rarity and adds the divergence from the original on the retain set.
-"""
+from forgetting import forget
 
-import torch
-
-from model import CLASSES, Batches, cross_entropy, descend, forward, repeat
-
-NOISE, EPOCHS, RATE, NEAR = 0.7, 8, 0.05, 1.0
-
-
-def unlearn(model, sets, count, rng):
-    """A stack of `count` models."""
-    teacher, stack = repeat(model, count), repeat(model, count)
-    for name in ("w0", "w1", "w2"):
-        noise = rng.standard_normal(stack[name].shape).astype("float32")
-        stack[name] += NOISE * model[name].std() * torch.from_numpy(noise)
-    retain = Batches(sets["retain"], count, rng)
-    rarity = torch.bincount(sets["retain"][1], minlength=CLASSES).clamp(min=1).float().rsqrt()
-    rarity /= rarity[sets["retain"][1]].mean()
-    truth = torch.eye(CLASSES)
-
-    def loss(stack):
-        x, y = retain.next()
-        logits, told = forward(stack, x), forward(teacher, x).softmax(-1)
-        return cross_entropy(logits, truth[y] * rarity[y][..., None]) + NEAR * cross_entropy(logits, told)
-
-    return descend(stack, loss, EPOCHS * retain.per_epoch, RATE)
+unlearn = forget
