@@ -75,7 +75,7 @@ def table(found: Sequence[Measurement], names: Sequence[str], instances: int) ->
             cells = []
             for split in SPLITS:
                 keys = [(one, number, split) for one in (name, *(f"{name}-{seed}" for seed in SEEDS))]
-                scores = [float(value[key] or "nan") for key in keys]
+                scores = [np.nan if value[key] is None else value[key] for key in keys]
                 cells += [", ".join(f"{score:.4g}" for score in scores), f"{np.std(scores, ddof=1):.2g}"]
             lines.append(f"| {name} | {number} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -160,11 +160,8 @@ class Competition:
 
     def _code_digest(self, tier: str) -> str:
         maker = "full.py" if self.card.tier(tier).sources else "data.py"
-        files = (
-            self.folder / maker,
-            self.scorer_of(tier),
-            self.folder / "scorer.py",
-        )  # the second may use the third
+        # A tier's own scorer may use the other one.
+        files = (self.folder / maker, self.scorer_of(tier), self.folder / "scorer.py")
         code = [hash_file(path) for path in dict.fromkeys(files)]
         return hashlib.sha256(f"{self.card.version} {' '.join(code)}".encode()).hexdigest()
 
