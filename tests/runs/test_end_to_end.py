@@ -64,7 +64,7 @@ def _kill_in_the_middle(words: list[str], root: Path) -> dict[Path, int]:
     Returns:
         The results that were there, and when they were written.
     """
-    process = subprocess.Popen([sys.executable, "-m", "mlrcbench.cli", *words], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "mlrcbench", *words], stdout=subprocess.DEVNULL)
     _until(lambda: len(list(root.glob("episodes/*/result.json"))) >= 2, 600.0)
     below = _below(process.pid)
     process.send_signal(signal.SIGKILL)

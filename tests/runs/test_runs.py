@@ -163,7 +163,7 @@ def test_invalid_submissions_stay_in_the_statistics(tmp_path: Path) -> None:
 
 def _start_run(directory: Path, *agents: str) -> subprocess.Popen[bytes]:
     """The command line, in a process of its own."""
-    command = [sys.executable, "-m", "mlrcbench.cli", "run", "_template", "--agent", *agents, "--quiet"]
+    command = [sys.executable, "-m", "mlrcbench", "run", "_template", "--agent", *agents, "--quiet"]
     return subprocess.Popen([*command, "--out", str(directory)], stderr=subprocess.PIPE)
 
 
