@@ -99,7 +99,8 @@ def test_an_end_does_not_wait_for_a_command(table_of: Callable[..., SessionTable
         target=lambda: answers.append(hosted.call("run", {"command": "touch begun; sleep 1000"}).text)
     )
     caller.start()
-    until(lambda: "still running" in hosted.call("dance").text)
+    until(hosted._busy.locked)  # or the next call would be the first
+    assert "still running" in hosted.call("dance").text
     until(lambda: any(hosted.session.env._folder.path.rglob("begun")))
     table.close()
     caller.join()
