@@ -294,6 +294,10 @@ class TestStarter:
         return place / "artefacts" / "triggers.json"
 
 
+@pytest.mark.skipif(
+    os.environ.get("MLRCBENCH_TEST_ALL") != "1",
+    reason="takes long; the contract's baseline and reference episodes need as much of an instance",
+)
 @pytest.mark.slow
 def test_a_real_instance_is_backdoored(tmp_path: Path) -> None:
     """Planted triggers fire; what lacks a word of them does not."""
