@@ -78,7 +78,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["develop"])
 def contract(session: nox.Session) -> None:
     """What every competition and every sandbox promises."""
-    check(session, "pytest", "-n", "3", "--dist", "worksteal", "tests/contract", *session.posargs)
+    check(session, "pytest", "-n", "3", "tests/contract", *session.posargs)
 
 
 @nox.session(venv_backend="none", requires=["develop"])
