@@ -62,7 +62,7 @@ def reseeded(method: Method, starter: str, function: str | None, seed: int) -> M
     files = {path: code.replace(".manual_seed(0)", f".manual_seed({seed})") for path, code in files.items()}
     files[FILE] += (AT_CALL if function else AT_IMPORT).format(function=function, seed=seed)
     name, label = f"{method.name}-{seed}", f"{method.label}, seed {seed}"
-    return dataclasses.replace(method, name=name, label=label, kind="ladder", files=files)
+    return dataclasses.replace(method, name=name, label=label, files=files)
 
 
 def table(found: Sequence[Measurement], names: Sequence[str], instances: int) -> str:

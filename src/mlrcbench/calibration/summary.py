@@ -61,13 +61,11 @@ def paired_difference(measurements: Sequence[Measurement], card: Card, split: Sp
     )
 
 
-def on_shared_instances(
-    measurements: Sequence[Measurement], methods: Sequence[Method]
-) -> tuple[list[Measurement], list[int]]:
-    """What was measured on the instances that the methods measured so far have in common, and these."""
+def on_shared_instances(measurements: Sequence[Measurement], methods: Sequence[Method]) -> list[Measurement]:
+    """What was measured on the instances that the methods measured so far have in common."""
     measured = [{one.instance for one in measurements if one.method == method.name} for method in methods]
     common = set.intersection(*filter(None, measured)) if any(measured) else set()
-    return [one for one in measurements if one.instance in common], sorted(common)
+    return [one for one in measurements if one.instance in common]
 
 
 def ladder_correlation(
@@ -75,7 +73,7 @@ def ladder_correlation(
 ) -> float | None:
     """Between published ranks and mean scores on shared instances; None for fewer than three steps."""
     steps = [method for method in methods if method.published is not None]
-    shared, _ = on_shared_instances(measurements, steps)
+    shared = on_shared_instances(measurements, steps)
     means = [values(shared, method.name, split) for method in steps]
     if len(steps) < 3 or not all(means):
         return None
@@ -85,7 +83,8 @@ def ladder_correlation(
 
 def tables(measurements: Sequence[Measurement], methods: Sequence[Method], card: Card) -> str:
     """Everything as Markdown: anchors, methods on the instances that they share, noise and costs."""
-    shared, numbers = on_shared_instances(measurements, methods)
+    shared = on_shared_instances(measurements, methods)
+    numbers = sorted({one.instance for one in shared})
     where = f"instance{'s'[: len(numbers) != 1]} {', '.join(map(str, numbers)) or '-'}"
     parts = [
         "### By instance\n\n" + _by_instance(measurements),
