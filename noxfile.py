@@ -6,6 +6,8 @@ PyTorch is always its CPU build, pinned; the CUDA build, several gigabytes, is n
 
 import os
 import pathlib
+import re
+import tempfile
 
 import nox
 
@@ -18,12 +20,25 @@ nox.options.reuse_existing_virtualenvs = True
 # Those frameworks that go together are in `develop`, so that `tests` plays them too.
 MCP = ("1.30.0", "2.3.0")
 OTHER_MCP = f"peer_mcp(version='{MCP[-1]}')"  # the major that `develop` has not
-nox.options.sessions = ["lint", "types", "tests", OTHER_MCP, "contract", "docs", "build"]
+nox.options.sessions = ["lint", "types", "tests", OTHER_MCP, "build"]
 # Every framework also has a session with an environment of its own, as users do: `nox -t peers`.
 # In CPU seconds on two slow cores, installation + tests: inspect 40 + 21, sdks 32 + 25,
 # trl 15 (PyTorch being there) + 24, harbor 48 + 7, mcp 6 + 10, openenv 22 + 37, verifiers 26 + 35.
 WITHOUT_TORCH = ("gymnasium", "numpy", "safetensors", "tqdm", "typing-extensions")
-TESTING = ("pytest", "pytest-xdist", "hypothesis")
+TESTING = ("pytest<9.2", "pytest-xdist", "hypothesis")
+LINTERS = ("ruff>=0.9", "typos>=1.30")
+# What the versions of our dependencies can change: the core without sandboxes, on the template.
+CORE = (
+    "tests/catalog",
+    "tests/env",
+    "tests/protocol",
+    "tests/storage",
+    "tests/test_aggregates.py",
+    "tests/test_artefacts.py",
+    "tests/test_artefacts_edges.py",
+    "tests/test_score.py",
+    "tests/test_text.py",
+)
 
 
 def install(session: nox.Session, *extras: str) -> None:
@@ -36,6 +51,12 @@ def check(session: nox.Session, program: str, *arguments: str) -> None:
     """Run a program of the environment that `develop` made."""
     path = f"{DEVELOP}{os.pathsep}{os.environ['PATH']}"
     session.run(str(DEVELOP / program), *arguments, external=True, env={"PATH": path})
+
+
+def pytest(session: nox.Session, *arguments: str) -> None:
+    """Run tests in the environment that `develop` made; many wait, so three processes keep two cores busy."""
+    spread = ("-n", "3", "--dist", "loadgroup", "--no-loadscope-reorder")
+    check(session, "pytest", *spread, "--durations=10", *arguments, *session.posargs)
 
 
 @nox.session
@@ -53,10 +74,12 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style and format."""
-    session.install("ruff>=0.9")
+    """Style, format, spelling and plain English."""
+    session.install(*LINTERS)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("typos")
+    session.run("python", "-m", "tools.prose")
 
 
 @nox.session(venv_backend="none", requires=["develop"])
@@ -67,24 +90,75 @@ def types(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["develop"])
 def tests(session: nox.Session) -> None:
-    """Unit and property tests."""
-    # A file's tests stay together: attackers without a sandbox touch what the next ones watch.
-    apart = ("tests/contract", "tests/test_docs.py", "tests/test_examples.py")
-    ignored = [f"--ignore={path}" for path in apart]
-    # Many wait for others, so that three keep two cores busy.
-    check(session, "pytest", "-n", "3", "--dist", "loadfile", "tests", *ignored, *session.posargs)
+    """All tests but the longest: of units, of what competitions promise, of the documentation."""
+    pytest(session)
 
 
 @nox.session(venv_backend="none", requires=["develop"])
 def contract(session: nox.Session) -> None:
-    """What every competition and every sandbox promises."""
-    check(session, "pytest", "-n", "3", "tests/contract", *session.posargs)
+    """What every competition promises; a part of `tests`."""
+    pytest(session, "tests/contract")
 
 
 @nox.session(venv_backend="none", requires=["develop"])
 def docs(session: nox.Session) -> None:
-    """Each example and the code in the documentation run; links lead somewhere."""
-    check(session, "pytest", "-n", "2", "tests/test_examples.py", "tests/test_docs.py", *session.posargs)
+    """Each example and the code in the documentation run; a part of `tests`."""
+    pytest(session, "tests/test_examples.py", "tests/test_docs.py")
+
+
+@nox.session(venv_backend="none", requires=["develop"])
+def long(session: nox.Session) -> None:
+    """The tests that take minutes each, which `tests` leaves out; CONTRIBUTING.md names them."""
+    pytest(session, "-m", "long")
+
+
+@nox.session
+def news(session: nox.Session) -> None:
+    """A draft of the next version's part of the changelog, from the fragments in `news/`."""
+    session.install("towncrier>=24.8")
+    session.run("towncrier", "build", "--draft", "--version", "unreleased", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["develop"])
+def api(session: nox.Session) -> None:
+    """What breaks code that was written for the last version with a tag."""
+    check(session, "python", "-m", "tools.api", "--since-last-tag", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["develop"])
+def hooks(session: nox.Session) -> None:
+    """The hooks of `.pre-commit-config.yaml`, on every file."""
+    check(session, "pre-commit", "run", "--all-files", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["develop"])
+def coverage(session: nox.Session) -> None:
+    """Coverage of the core tests, supervisor included, against a floor for each chapter; slow."""
+    check(session, "python", "-m", "tools.coverage_run", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["develop"])
+def mutants(session: nox.Session) -> None:
+    """Small faults that tests must notice, for example `-- --sample 60 --seed 0`; very slow."""
+    check(session, "python", "-m", "tools.mutants", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["develop"])
+def fuzz(session: nox.Session) -> None:
+    """100,000 random actions and 10,000 hostile workspaces, for example `-- --seed 5000`; takes hours."""
+    check(session, "python", "-m", "tests.env.fuzzing", *session.posargs)
+
+
+@nox.session(python="3.11")
+def minimums(session: nox.Session) -> None:
+    """The core tests with the lowest versions of the dependencies that are allowed."""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    lowest = [re.sub(r"\s*>=\s*([0-9.]+).*", r"==\1", name) for name in project["dependencies"]]
+    pins = [TORCH if pin.startswith("torch=") else pin for pin in lowest]
+    session.install("--no-compile", *pins, *TESTING, "matplotlib>=3.8")  # `doctor` looks for it
+    session.install("--no-deps", "-e", ".")
+    # A plugin that comes with the HTTP client of `datasets` uses what pytest has renamed.
+    session.run("pytest", "-p", "no:anyio", "-n", "2", "--dist", "loadfile", *CORE, *session.posargs)
 
 
 def peer(session: nox.Session, name: str, *packages: str) -> None:
@@ -155,7 +229,7 @@ def peer_ray(session: nox.Session) -> None:
 def ray(session: nox.Session) -> None:
     """Runs on a Ray cluster of this machine, a node of which dies."""
     session.install("--no-compile", TORCH, "-e", ".[ray]", *TESTING)
-    session.run("pytest", "tests/runs/test_cluster.py", *session.posargs)
+    session.run("pytest", "tests/runs/test_ray_cluster.py", *session.posargs)
 
 
 @nox.session
@@ -169,7 +243,9 @@ def build(session: nox.Session) -> None:
     (wheel,) = folder.glob("*.whl")
     session.install(*WITHOUT_TORCH)
     session.install("--no-deps", "--force-reinstall", str(wheel))
-    # The template needs no torch; played from outside of the checkout, it needs the wheel's files.
-    session.chdir(folder)
-    records = str(folder / "records")
-    session.run("mlrcbench", "run", "_template", "--agent", "reference", "--records", records)
+    # The template needs no torch; played from outside of the checkout, it needs the wheel's files. The
+    # session's own temporary folder lies in its environment, which agents' code may read.
+    with tempfile.TemporaryDirectory() as outside:
+        session.chdir(outside)
+        run = ("mlrcbench", "run", "_template", "--agent", "reference", "--records", "records")
+        session.run(*run, env={"TMPDIR": outside})

@@ -1,9 +1,8 @@
-"""What the core loop costs, as ratios against a floor measured in the same run.
+"""The cost of the core loop, as ratios against a floor measured in the same run.
 
     python benchmarks/core.py [--rounds 50] [--sandbox auto]
 
-Every pair is measured in turn, A B A B, so that a drift of the machine's speed hits both
-alike; medians are reported. Run it on a machine that does nothing else.
+Every pair is measured in turn, and medians are reported. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -14,30 +13,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
+from measure import in_turn, row, timed
+
 import mlrcbench
-from mlrcbench.table import table
+from mlrcbench.text import table
 
 IMPORT = "import time; t = time.perf_counter(); import {0}; print(time.perf_counter() - t)"
 TEXT = "x = 1\n" * 200
 SLEEPER = "import time\nfrom method_before import predict\n\ntime.sleep({seconds})\n"
-
-
-def timed(call: Callable[[], object]) -> float:
-    """Wall seconds of one call."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def pair(rounds: int, ours: Callable[[], float], floor: Callable[[], float]) -> tuple[float, float]:
-    """Medians of two measurements taken in turn, after one round that is not counted."""
-    ours(), floor()
-    samples = [(ours(), floor()) for _ in range(rounds)]
-    return statistics.median(a for a, _ in samples), statistics.median(b for _, b in samples)
 
 
 def import_seconds(module: str) -> float:
@@ -49,7 +34,7 @@ def import_seconds(module: str) -> float:
 
 
 def copy_seconds(source: Path, scratch: Path) -> float:
-    """Seconds to copy a folder; its removal does not count."""
+    """Seconds to copy a folder; the removal of the copy is not counted."""
     target = scratch / "copy"
     seconds = timed(lambda: shutil.copytree(source, target))
     shutil.rmtree(target)
@@ -57,18 +42,13 @@ def copy_seconds(source: Path, scratch: Path) -> float:
 
 
 def reset_seconds(env: mlrcbench.ResearchEnv) -> float:
-    """Seconds of a reset after an episode has ended; its clean-up belongs to its end."""
+    """Seconds of a reset after an episode has ended; the end of the episode is not counted."""
     env.close()
     return timed(lambda: env.reset(seed=0))
 
 
-def row(name: str, ours: float, floor: float, limit: str) -> list[str]:
-    """A line of the table."""
-    return [name, f"{1000 * ours:.2f}", f"{1000 * floor:.2f}", f"{ours / floor:.2f}", limit]
-
-
 def entry_seconds(env: mlrcbench.ResearchEnv, seconds: float, scratch: Path) -> tuple[float, float]:
-    """One evaluation of an entry point that takes some seconds, and the same run by hand."""
+    """Seconds of an evaluation whose entry point takes some seconds, and of the same run by hand."""
     competition = env.competition
     env.reset(seed=0)
     original = (competition.starter / "method.py").read_text("utf-8")
@@ -91,46 +71,46 @@ def entry_seconds(env: mlrcbench.ResearchEnv, seconds: float, scratch: Path) -> 
 
 
 def measure(rounds: int, sandbox: str, scratch: Path) -> list[list[str]]:
-    """All lines of the table."""
-    lines = []
-    ours, floor = pair(rounds, lambda: import_seconds("mlrcbench"), lambda: import_seconds("gymnasium"))
-    lines.append(row("import mlrcbench / import gymnasium", ours, floor, "<= 1.3"))
+    """All rows of the table."""
+    rows = []
+    ours, floor = in_turn(rounds, lambda: import_seconds("mlrcbench"), lambda: import_seconds("gymnasium"))
+    rows.append(row("import mlrcbench / import gymnasium", ours, floor, "<= 1.3"))
     for name in ("_template", *(card.id for card in mlrcbench.list_competitions())):
         with mlrcbench.make(name, sandbox=sandbox, records=scratch / "records") as env:
             env.reset(seed=0)
             starter = env.competition.starter
-            ours, floor = pair(
+            ours, floor = in_turn(
                 rounds,
                 lambda env=env: reset_seconds(env),
                 lambda starter=starter: copy_seconds(starter, scratch),
             )
-            lines.append(row(f"reset {name} / copytree of its starter", ours, floor, "<= 3"))
+            rows.append(row(f"reset {name} / copytree of its starter", ours, floor, "<= 3"))
     budget = {"steps": 10**6, "evaluations": 10**6}
     with mlrcbench.make("_template", sandbox=sandbox, records=scratch / "records", budget=budget) as env:
         env.reset(seed=0)
         write, run = mlrcbench.WriteFile("x.py", TEXT), mlrcbench.Run("true")
-        ours, floor = pair(
+        ours, floor = in_turn(
             rounds,
             lambda: timed(lambda: env.step(write)),
             lambda: timed(lambda: (scratch / "x").write_text(TEXT)),
         )
-        lines.append(row("step WriteFile / bare write", ours, floor, "report"))
+        rows.append(row("step WriteFile / bare write", ours, floor, "report"))
         bash = ["bash", "-c", "true"]
-        ours, floor = pair(
+        ours, floor = in_turn(
             rounds,
             lambda: timed(lambda: env.step(run)),
             lambda: timed(lambda: subprocess.run(bash, capture_output=True, check=True)),
         )
-        lines.append(row('step Run("true") / subprocess.run', ours, floor, "report"))
+        rows.append(row('step Run("true") / subprocess.run', ours, floor, "report"))
         samples = [entry_seconds(env, 0.0, scratch) for _ in range(rounds)]
         extra = statistics.median(ours - floor for ours, floor in samples)
-        lines.append(
+        rows.append(
             [f"evaluation's own overhead, {rounds} rounds, ms", f"{1000 * extra:.1f}", "", "", "<= 500"]
         )
         samples = [entry_seconds(env, 10.0, scratch) for _ in range(3)]
         ours, floor = (statistics.median(column) for column in zip(*samples, strict=True))
-        lines.append(row("evaluation of a 10 s entry point / by hand, 3 rounds", ours, floor, "<= 1.05"))
-    return lines
+        rows.append(row("evaluation of a 10 s entry point / by hand, 3 rounds", ours, floor, "<= 1.05"))
+    return rows
 
 
 def main() -> None:
@@ -140,8 +120,8 @@ def main() -> None:
     parser.add_argument("--sandbox", default="auto")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mlrcbench-benchmark-") as scratch:
-        lines = measure(options.rounds, options.sandbox, Path(scratch))
-    print(table(["what", "ours, ms", "floor, ms", "ratio", "aim"], lines))
+        rows = measure(options.rounds, options.sandbox, Path(scratch))
+    print(table(["what", "ours, ms", "floor, ms", "ratio", "aim"], rows))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What is left when the process is killed: SIGKILL at random moments, many times.
+"""What remains when the process is killed: SIGKILL at random moments, many times.
 
     python benchmarks/crash.py [--kills 200] [--seed 0]
 
-Each round forks a worker that does one kind of work again and again, and kills it after a
-random time. Then: every process it had started has to end, what it left has to be whole or to
-be recognised as torn, and the next worker goes on with the same folders. Exits with 1 and a
-line for each fault if there is one.
+Each round forks a worker that does one kind of work again and again, and kills it after a random
+time. Then every process that it had started must end, its files must be complete or be recognised
+as incomplete, and the next worker must be able to continue with the same folders. The exit status
+is 1 if there is a fault, and each fault is printed.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlrcbench
-from mlrcbench.competition import Competition
-from mlrcbench.scratch import remove_dead_scratch
+from mlrcbench.catalog.competition import Competition
+from mlrcbench.storage.temporary import remove_dead_scratch
 
 PR_SET_CHILD_SUBREAPER = 36
 KINDS = ("snapshot", "restore", "save", "instance", "record")
@@ -37,7 +37,7 @@ END_SECONDS = 20.0
 
 
 def with_files(folder: Path) -> mlrcbench.ResearchEnv:
-    """An environment with something in its workspace."""
+    """An environment with files in its workspace."""
     env = mlrcbench.make("_template", records=folder / "records", budget={"steps": 10**6})
     env.reset(seed=0)
     env.step(
@@ -48,13 +48,13 @@ def with_files(folder: Path) -> mlrcbench.ResearchEnv:
 
 def change(env: mlrcbench.ResearchEnv, number: int) -> None:
     """Change a few files, one of them large."""
-    root = env._require_episode().workspace.root
+    root = env._keeper.require().workspace.root
     (root / f"{number % 100}.txt").write_text(f"{number} again")
     (root / "big").write_bytes(os.urandom(3_000_000))
 
 
 def work_snapshot(folder: Path) -> None:
-    """Snapshots, without end."""
+    """Take snapshots without end."""
     env = with_files(folder)
     for number in itertools.count():
         change(env, number)
@@ -62,7 +62,7 @@ def work_snapshot(folder: Path) -> None:
 
 
 def work_restore(folder: Path) -> None:
-    """Back and forth, without end."""
+    """Restore and fork two snapshots without end."""
     env = with_files(folder)
     snapshots = [env.snapshot()]
     change(env, 1)
@@ -75,7 +75,7 @@ def work_restore(folder: Path) -> None:
 
 
 def work_save(folder: Path) -> None:
-    """One file, replaced without end."""
+    """Save snapshots to the same file without end."""
     env = with_files(folder)
     for number in itertools.count():
         change(env, number)
@@ -83,7 +83,7 @@ def work_save(folder: Path) -> None:
 
 
 def work_instance(folder: Path) -> None:
-    """Instances nobody has built yet, without end."""
+    """Build new instances without end."""
     competition = mlrcbench.get_competition("_template")
     for number in itertools.count(int(time.time() * 1000) % 10**9):
         (folder / "next.new").write_text(f"{number}")
@@ -92,7 +92,7 @@ def work_instance(folder: Path) -> None:
 
 
 def work_record(folder: Path) -> None:
-    """Steps and evaluations, without end."""
+    """Make steps and evaluations without end."""
     env = mlrcbench.make(
         "_template", records=folder / "records", budget={"steps": 10**6, "evaluations": 10**6}
     )
@@ -105,7 +105,7 @@ def work_record(folder: Path) -> None:
 
 
 def check_saved(folder: Path) -> Iterator[str]:
-    """The file of another time is whole, and can be gone on from."""
+    """The file of an earlier save is complete, and can be restored."""
     for path in folder.glob("*.snapshot"):
         try:
             start = mlrcbench.load_snapshot(path)
@@ -117,23 +117,23 @@ def check_saved(folder: Path) -> Iterator[str]:
 
 
 def check_records(folder: Path) -> Iterator[str]:
-    """Each can be read up to where it was torn, and what was scored is still judged so."""
+    """Each record can be read up to where it breaks off, and its scores can be reproduced."""
     for path in (folder / "records").glob("*"):
         if not (path / "record.jsonl").exists() or not (path / "record.jsonl").read_bytes().count(b"\n"):
             continue  # killed before its first line was written
         try:
             record = mlrcbench.read_record(path)
-            if [entry["step"] for entry in record.steps] != list(range(1, len(record.steps) + 1)):
+            if [row.step for row in record.steps] != list(range(1, len(record.steps) + 1)):
                 yield f"{path.name} lacks a step"
             if not all(entry.matches for entry in mlrcbench.rescore(path)[-2:]):
-                yield f"{path.name} is judged otherwise now"
+                yield f"{path.name} gets other scores now"
         except mlrcbench.MlrcbenchError as error:
             yield f"a record is damaged: {error}"
         shutil.rmtree(path)
 
 
 def check_next(folder: Path, competition: Competition) -> Iterator[str]:
-    """A fresh environment works with the same folders, and what was being built is built."""
+    """A new environment works with the same folders, and an interrupted build succeeds."""
     try:
         if (folder / "next").exists():
             competition.instance(int((folder / "next").read_text()))
@@ -148,7 +148,7 @@ def check_next(folder: Path, competition: Competition) -> Iterator[str]:
 
 
 def check_leftovers(home: Path) -> Iterator[str]:
-    """Nothing of the dead stays on the disk where it would pile up."""
+    """Killed processes leave no temporary folders on the disk."""
     remove_dead_scratch()
     folders = list(Path(tempfile.gettempdir()).glob("mlrcbench-process-*/*"))
     if folders:
@@ -159,7 +159,7 @@ def check_leftovers(home: Path) -> Iterator[str]:
 
 
 def check(kind: str, folder: Path) -> Iterator[str]:
-    """All that has to hold after a worker of this kind was killed."""
+    """All faults after a worker of this kind was killed."""
     yield from check_next(folder, mlrcbench.get_competition("_template"))
     yield from check_leftovers(folder / "home")
     if kind == "save":
@@ -169,7 +169,7 @@ def check(kind: str, folder: Path) -> Iterator[str]:
 
 
 def wait_for_all(what: str) -> Iterator[str]:
-    """Everything that was started ends by itself; as a subreaper, this process sees it."""
+    """All processes that were started end by themselves, as this process, a subreaper, can see."""
     deadline = time.monotonic() + END_SECONDS
     while time.monotonic() < deadline:
         try:
@@ -181,7 +181,7 @@ def wait_for_all(what: str) -> Iterator[str]:
 
 
 def start(work: Callable[[], object]) -> int:
-    """Do some work in a forked process; its number."""
+    """Do some work in a forked process; returns its number."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -195,7 +195,7 @@ def start(work: Callable[[], object]) -> int:
 
 
 def kill_one(kind: str, folder: Path, seconds: float) -> Iterator[str]:
-    """Start a worker, kill it after some seconds, and look at what is left."""
+    """Start a worker, kill it after some seconds, and check what remains."""
     worker = start(lambda: globals()[f"work_{kind}"](folder))
     time.sleep(seconds)
     if os.waitpid(worker, os.WNOHANG)[0]:
@@ -230,12 +230,12 @@ def main() -> None:
         tempfile.tempdir = str(folder / "tmp")
         os.environ["MLRCBENCH_HOME"] = str(folder / "home")
         for kind in itertools.islice(itertools.cycle(KINDS), options.kills):
-            found = list(kill_one(kind, folder, moments.uniform(0.0, LONGEST_SECONDS)))
+            new_faults = list(kill_one(kind, folder, moments.uniform(0.0, LONGEST_SECONDS)))
             kills[kind] += 1
-            faults += [f"{kind}, kill {kills[kind]}: {fault}" for fault in found]
+            faults += [f"{kind}, kill {kills[kind]}: {fault}" for fault in new_faults]
             shutil.rmtree(folder / "checks", ignore_errors=True)
     print(", ".join(f"{kind}: {count} kills" for kind, count in kills.items()))
-    print("\n".join(faults) or "nothing is damaged, nothing is left, the next run goes on")
+    print("\n".join(faults) or "nothing is damaged, nothing is left, the next run goes on")  # prose: ok
     sys.exit(bool(faults))
 
 

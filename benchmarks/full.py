@@ -1,8 +1,8 @@
-"""What scoring costs at the full tier's sizes, against the loop that one would write first.
+"""The cost of scoring at the full tier's sizes, against the loop that one would write first.
 
     python benchmarks/full.py [--only product-recommendation] [--share 0.05]
 
-Data is generated at the true sizes. Each measurement has a process of its own: CPU seconds of `score` (or of
+Data is generated at the true sizes. Each measurement has a separate process: CPU seconds of `score` (or of
 the loop, on a share of the data, scaled up), and the process's largest resident set, which includes the
 interpreter and numpy. The loop reads prepared arrays; `score` also reads and checks the submission. Both give
 the same value on the share, or this script fails.
@@ -26,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from mlrcbench.competition import Competition
-from mlrcbench.registry import get_competition
-from mlrcbench.table import table
+from mlrcbench.catalog.competition import Competition
+from mlrcbench.catalog.registry import get_competition
+from mlrcbench.text import table
 
 SESSIONS, PRODUCTS, LISTED = 316_972, 1_413_516, 100
 VIDEOS, CLASSES, ACTIONS, SEGMENTS = 5_359, 63, 6, 100
@@ -45,7 +45,7 @@ class Case:
 
 
 def write_sessions(folder: Path, share: float) -> None:
-    """Lists of distinct products, the answer in two thirds of them."""
+    """Write lists of distinct products, with the answer in two thirds of them."""
     rng, count = np.random.default_rng(0), round(share * SESSIONS)
     answer = rng.integers(PRODUCTS, size=count)
     start = np.where(rng.random(count) < 0.67, answer - rng.integers(0, LISTED, count), answer + 7)
@@ -58,20 +58,20 @@ def write_sessions(folder: Path, share: float) -> None:
 
 
 def loop_sessions(folder: Path) -> float:
-    """Session by session, place by place."""
-    found = np.load(folder / "artefacts" / "predictions.npy").tolist()
-    lists = {row[0]: row[1:] for row in found}
+    """Score session by session, place by place."""
+    predictions = np.load(folder / "artefacts" / "predictions.npy").tolist()
+    lists = {row[0]: row[1:] for row in predictions}
     gains = []
     for session, answer in np.load(folder / "answers" / "truth.npy").tolist():
-        mine = lists[session]
-        assert len(set(mine)) == LISTED
-        gains.append(1 / (1 + mine.index(answer)) if answer in mine else 0.0)
+        products = lists[session]
+        assert len(set(products)) == LISTED
+        gains.append(1 / (1 + products.index(answer)) if answer in products else 0.0)
     return math.fsum(gains) / len(gains)
 
 
 def write_videos(folder: Path, share: float) -> None:
-    """Half of the segments are near an action, the others anywhere."""
-    rng, videos, found = np.random.default_rng(0), [], {}
+    """Write segments of which half are near an action, the others anywhere."""
+    rng, videos, segments = np.random.default_rng(0), [], {}
     for number in range(round(share * VIDEOS)):
         starts = rng.uniform(0, 28, ACTIONS)
         actions = [
@@ -90,20 +90,20 @@ def write_videos(folder: Path, share: float) -> None:
                 {"segment": [start, start + rng.uniform(1, 4)], "label": label, "score": rng.random()}
             )
         videos.append({"id": f"video_{number}", "duration": 35.0, "actions": actions})
-        found[f"video_{number}"] = rows
-    (folder / "artefacts" / "segments.json").write_text(json.dumps(found))
+        segments[f"video_{number}"] = rows
+    (folder / "artefacts" / "segments.json").write_text(json.dumps(segments))
     (folder / "answers" / "truth.json").write_text(json.dumps({"classes": CLASSES, "videos": videos}))
 
 
 def loop_videos(folder: Path) -> float:
-    """Read, and go through the segments."""
-    found = json.loads((folder / "artefacts" / "segments.json").read_text())
-    return plain_map(found, json.loads((folder / "answers" / "truth.json").read_text())["videos"])
+    """Read the segments, and score them one by one."""
+    segments = json.loads((folder / "artefacts" / "segments.json").read_text())
+    return plain_map(segments, json.loads((folder / "answers" / "truth.json").read_text())["videos"])
 
 
-def plain_map(found: dict[str, Any], videos: list[dict[str, Any]]) -> float:
+def plain_map(segments: dict[str, Any], videos: list[dict[str, Any]]) -> float:
     """Class by class, threshold by threshold, segment by segment, as the statement words it."""
-    table_ = []
+    precisions = []
     for label in range(CLASSES):
         truth = {v["id"]: sorted(a["segment"] for a in v["actions"] if a["label"] == label) for v in videos}
         positives = sum(map(len, truth.values()))
@@ -112,14 +112,14 @@ def plain_map(found: dict[str, Any], videos: list[dict[str, Any]]) -> float:
         ours = [
             (row["score"], v["id"], row["segment"])
             for v in videos
-            for row in found[v["id"]]
+            for row in segments[v["id"]]
             if row["label"] == label
         ]
-        ours.sort(key=lambda one: -one[0])
-        table_.append(
+        ours.sort(key=lambda segment: -segment[0])
+        precisions.append(
             [_average_precision(ours, truth, positives, limit) for limit in (0.1, 0.2, 0.3, 0.4, 0.5)]
         )
-    return float(np.mean(table_))
+    return float(np.mean(precisions))
 
 
 def _average_precision(ours: list[Any], truth: dict[str, Any], positives: int, limit: float) -> float:
@@ -147,7 +147,7 @@ def _average_precision(ours: list[Any], truth: dict[str, Any], positives: int, l
 
 
 def write_rain(folder: Path, share: float) -> None:
-    """Rates that exceed each threshold now and then; a few pixels are not measured."""
+    """Write rates that sometimes exceed each threshold; a few pixels are not measured."""
     rng = np.random.default_rng(0)
     shape = (max(1, round(share * SEQUENCES)), FRAMES, SIDE, SIDE)
     truth = rng.exponential(0.8, shape).astype("<f4") ** 2
@@ -157,13 +157,13 @@ def write_rain(folder: Path, share: float) -> None:
 
 
 def loop_rain(folder: Path) -> float:
-    """Pixel by pixel."""
+    """Score pixel by pixel."""
     truth = np.load(folder / "answers" / "rates.npy").ravel().tolist()
-    found = np.load(folder / "artefacts" / "rates.npy").ravel().tolist()
+    rates = np.load(folder / "artefacts" / "rates.npy").ravel().tolist()
     values = []
     for threshold in (0.2, 1.0, 5.0, 10.0, 15.0):
         limit, hits, others = float(np.float32(threshold)), 0, 0
-        for rain, guess in zip(truth, found, strict=True):
+        for rain, guess in zip(truth, rates, strict=True):
             if not math.isnan(rain):
                 both = (rain >= limit) + (guess >= limit)
                 hits += both == 2
@@ -186,17 +186,17 @@ def formula_of_videos(folder: Path) -> list[float]:
     import scorer
 
     write_videos(folder, 1.0)
-    found = json.loads((folder / "artefacts" / "segments.json").read_text())
+    segments = json.loads((folder / "artefacts" / "segments.json").read_text())
     videos = json.loads((folder / "answers" / "truth.json").read_text())["videos"]
     actions = [
-        (place, one["label"], *one["segment"], 0.0)
+        (place, action["label"], *action["segment"], 0.0)
         for place, video in enumerate(videos)
-        for one in video["actions"]
+        for action in video["actions"]
     ]
-    ours, truth = scorer.check(found, videos, CLASSES), scorer.Segments.from_rows(actions)
+    ours, truth = scorer.check(segments, videos, CLASSES), scorer.Segments.from_rows(actions)
     seconds, values = [], []
     for formula in (
-        lambda: plain_map(found, videos),
+        lambda: plain_map(segments, videos),
         lambda: float(scorer.mean_average_precisions(ours, truth, len(videos)).mean()),
     ):
         before = time.process_time()
@@ -208,7 +208,7 @@ def formula_of_videos(folder: Path) -> list[float]:
 
 
 def measure(name: str, folder: Path, which: str) -> None:
-    """In a process of its own: print value, CPU seconds and peak memory."""
+    """Print value, CPU seconds and peak memory; for a separate process."""
     competition: Competition = get_competition(name)
     sys.path.insert(0, str(competition.folder))
     scorer = importlib.import_module(competition.scorer_of("full").stem)
@@ -265,8 +265,8 @@ def main() -> None:
         for part in ("artefacts", "answers"):
             (Path(scratch) / part).mkdir()
         plain, seconds = formula_of_videos(Path(scratch))
-    words = f"{seconds:.2f} CPU s, the loop's {plain:.1f}: {plain / seconds:.0f} times"
-    print(f"temporal-action-localization, the formula alone: {words}")
+    summary = f"{seconds:.2f} CPU s, the loop's {plain:.1f}: {plain / seconds:.0f} times"
+    print(f"temporal-action-localization, the formula alone: {summary}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What a step costs through each adapter, against the same step called directly in the same run.
+"""The cost of a step through each adapter, against the same step called directly in the same run.
 
     python benchmarks/integrations.py [--rounds 100]
 
-In process, the ratio counts. Over a server, the overhead does, beside that of the same server
-with an environment that does nothing: what is left is the library's. All are measured in turn,
-A B A B; medians are reported. Adapters whose framework is not installed are left out.
+In process, the ratio counts. Over a server, the overhead counts, next to that of the same server
+with an environment that does nothing: the difference is the library's. All are measured in turn, and
+medians are reported. Adapters whose framework is not installed are left out.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import http.client
 import importlib.util
 import json
 import socket
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from measure import timed_in_turn
+
 import mlrcbench
-from mlrcbench.integrations.gate import Gate
-from mlrcbench.integrations.hosting import SessionTable
 from mlrcbench.integrations.menu import MenuEnv
-from mlrcbench.table import table
+from mlrcbench.integrations.serving.access import Gate
+from mlrcbench.integrations.serving.episodes import SessionTable
+from mlrcbench.text import table
 
 NAME, ARGUMENTS = "read_file", {"path": "method.py"}
 STEP = {"action": NAME, **ARGUMENTS}
@@ -38,11 +39,11 @@ class Nothing:
     record = None
 
     def reset(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """No observation to speak of."""
+        """An observation without content."""
         return {"text": "nothing"}, {}
 
     def call_tool(self, *_: Any) -> mlrcbench.ToolResult:
-        """As little."""
+        """A result without content."""
         return mlrcbench.ToolResult("nothing", False, 0.0, False, False, {})
 
     def interrupt(self, _: str) -> None:
@@ -53,32 +54,14 @@ class Nothing:
 
 
 def template() -> mlrcbench.ResearchEnv:
-    """The competition that is measured."""
+    """An environment of the competition that is measured."""
     return mlrcbench.make("_template", budget=BUDGET)
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Of one call."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def in_turn(rounds: int, calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """The median of each, after one round that is not counted."""
-    samples: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + 1):
-        for name, call in calls.items():
-            spent = seconds(call)
-            if number:
-                samples[name].append(spent)
-    return {name: statistics.median(found) for name, found in samples.items()}
 
 
 @contextlib.contextmanager
 def serving(app: Gate) -> Iterator[int]:
     """The port of a server in a thread."""
-    from mlrcbench.integrations.web import server
+    from mlrcbench.integrations.serving.http import server
 
     running = server(app, "127.0.0.1", 0)
     thread = threading.Thread(target=running.run)
@@ -124,12 +107,12 @@ def openenv_step(make: Callable[[], Any]) -> Iterator[Callable[[], object]]:
 
     with (
         serving(http_app(SessionTable(make), "secret")) as port,
-        connect(f"ws://127.0.0.1:{port}/ws") as wire,
+        connect(f"ws://127.0.0.1:{port}/ws") as connection,
     ):
 
         def send(kind: str, data: dict[str, Any]) -> None:
-            wire.send(json.dumps({"type": kind, "data": data}))
-            assert json.loads(wire.recv())["type"] == "observation"
+            connection.send(json.dumps({"type": kind, "data": data}))
+            assert json.loads(connection.recv())["type"] == "observation"
 
         send("reset", {})
         yield lambda: send("step", STEP)
@@ -143,8 +126,8 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         env, session = template(), mlrcbench.Session(template())
         menu = MenuEnv(template(), [STEP])
-        for one in (env, session, menu):
-            stack.callback(one.close)
+        for opened in (env, session, menu):
+            stack.callback(opened.close)
         env.reset(seed=0)
         session.begin(seed=0)
         menu.reset(seed=0)
@@ -153,15 +136,15 @@ def main() -> None:
             "Session": lambda: session.call(NAME, ARGUMENTS),
             "MenuEnv": lambda: menu.step(0),
         }
-        for name, over in {"mcp": mcp_step, "openenv": openenv_step}.items():
+        for name, step in {"mcp": mcp_step, "openenv": openenv_step}.items():
             if importlib.util.find_spec(name):
-                calls[name] = stack.enter_context(over(template))
-                calls[f"{name}, doing nothing"] = stack.enter_context(over(Nothing))
-        found = in_turn(rounds, calls)
-    direct = found["direct"]
+                calls[name] = stack.enter_context(step(template))
+                calls[f"{name}, doing nothing"] = stack.enter_context(step(Nothing))
+        seconds = timed_in_turn(rounds, calls)
+    direct = seconds["direct"]
     rows = [
         [name, f"{1e3 * spent:.2f} ms", f"{spent / direct:.2f}", f"{1e3 * (spent - direct):+.2f} ms"]
-        for name, spent in found.items()
+        for name, spent in seconds.items()
     ]
     print(table(["a step through", "median", "ratio", "more than direct"], rows))
 

@@ -1,15 +1,13 @@
-"""What runs cost beyond their episodes, as ratios against doing without.
+"""The cost of runs beyond their episodes, as ratios against doing without them.
 
     python benchmarks/runs.py [--rounds 5] [--seconds 10] [--episodes 8] [--pages 1000] [--sandbox auto]
 
-- An episode of the runner against the same actions in an environment of this process, in which no
-  process is started for it.
-- Two episodes at a time against one at a time; the best there is, is 0.5.
+- An episode of the runner against the same actions in an environment of this process.
+- Two episodes at a time against one at a time; the best possible ratio is 0.5.
 - A page of many episodes against reading their records once.
-- Tasks of Ray against processes of this machine, if Ray is installed; its cluster is up before.
+- Tasks of Ray against processes of this machine, if Ray is installed; its cluster is started before.
 
-Every pair is measured in turn, A B A B, so that a drift of the machine's speed hits both
-alike; medians are reported. Run it on a machine that does nothing else.
+Every pair is measured in turn, and medians are reported. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -19,43 +17,23 @@ import dataclasses
 import importlib
 import os
 import shlex
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from measure import in_turn, row, timed
+
 import mlrcbench
-from mlrcbench.report import summarise, write_html
 from mlrcbench.runs import Assignment, Result, run
-from mlrcbench.table import table
+from mlrcbench.runs.report import summarise, write_html
+from mlrcbench.text import table
 
 TEMPLATE = "_template"
 
 
-def timed(call: Callable[[], object]) -> float:
-    """Wall seconds of one call."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def in_turn(rounds: int, *measures: Callable[[], float]) -> list[float]:
-    """Medians of measurements taken in turn, after one round that is not counted."""
-    for measure in measures:
-        measure()
-    samples = [[measure() for measure in measures] for _ in range(rounds)]
-    return [statistics.median(column) for column in zip(*samples, strict=True)]
-
-
-def row(name: str, ours: float, floor: float, aim: str) -> list[str]:
-    """A line of the table."""
-    return [name, f"{1000 * ours:.0f}", f"{1000 * floor:.0f}", f"{ours / floor:.3f}", aim]
-
-
 class Bench:
-    """Runs in directories of their own, each made for one measurement."""
+    """Makes runs, each for one measurement and in a new directory."""
 
     def __init__(self, scratch: Path, sandbox: str, seconds: float, episodes: int) -> None:
         self.scratch, self.sandbox, self.episodes = scratch, sandbox, episodes
@@ -63,12 +41,12 @@ class Bench:
         self._count = 0
 
     def fresh(self) -> Path:
-        """A directory that is not there yet."""
+        """A directory that does not exist so far."""
         self._count += 1
         return self.scratch / f"run-{self._count}"
 
     def directly(self) -> float:
-        """A step that sleeps, and the submission, in this process."""
+        """Seconds of a step that sleeps and a submission, in this process."""
 
         def play() -> None:
             with mlrcbench.make(TEMPLATE, sandbox=self.sandbox, records=self.fresh()) as env:
@@ -79,7 +57,7 @@ class Bench:
         return timed(play)
 
     def by_the_runner(self) -> float:
-        """The same from a program, played by the runner."""
+        """Seconds of the same actions of a program, played by the runner."""
         program = self.scratch / "agent.sh"
         program.write_text(
             f'read line; echo \'{{"action": "run", "command": "{self.command}"}}\'\n'
@@ -88,19 +66,19 @@ class Bench:
         return self.many([f"external:sh {shlex.quote(str(program))}"], 1)
 
     def many(self, agents: list[str], trials: int, **options: Any) -> float:
-        """A run with that many episodes."""
+        """Seconds of a run with that many trials of each agent."""
         directory, sandbox = self.fresh(), self.sandbox
         return timed(
             lambda: run(agents, [TEMPLATE], directory=directory, trials=trials, sandbox=sandbox, **options)
         )
 
     def grid(self, **options: Any) -> Callable[[], float]:
-        """The baseline, several times."""
+        """A measurement of several episodes of the baseline."""
         return lambda: self.many(["baseline"], self.episodes, **options)
 
 
 def measure(bench: Bench, rounds: int, pages: int) -> Iterator[list[str]]:
-    """The lines of the table."""
+    """The rows of the table."""
     ours, floor = in_turn(rounds, bench.by_the_runner, bench.directly)
     yield row(f"an episode with `{bench.command}`: runner / in this process", ours, floor, "1.05")
     ours, floor = in_turn(rounds, bench.grid(jobs=2), bench.grid(jobs=1))
@@ -110,17 +88,17 @@ def measure(bench: Bench, rounds: int, pages: int) -> Iterator[list[str]]:
 
 
 def measure_report(bench: Bench, rounds: int, pages: int) -> Iterator[list[str]]:
-    """A page of many episodes, copies of a few real ones."""
+    """The row for a page of many episodes, which are copies of a few real ones."""
     played = run(
         ["baseline", "reference"], [TEMPLATE], directory=bench.fresh(), trials=2, sandbox=bench.sandbox
     )
     many: list[Result] = [
-        dataclasses.replace(one, assignment=Assignment(one.assignment.agent, TEMPLATE, number, 0))
+        dataclasses.replace(result, assignment=Assignment(result.assignment.agent, TEMPLATE, number, 0))
         for number in range(1 + pages // len(played))
-        for one in played
+        for result in played
     ][:pages]
     page = bench.scratch / "page.html"
-    records = [one.folder / (one.record or "") for one in many]
+    records = [result.folder / (result.record or "") for result in many]
     ours, floor = in_turn(
         rounds,
         lambda: timed(lambda: write_html(summarise(many), page)),
@@ -131,7 +109,7 @@ def measure_report(bench: Bench, rounds: int, pages: int) -> Iterator[list[str]]
 
 
 def measure_ray(bench: Bench, rounds: int) -> Iterator[list[str]]:
-    """Both two at a time."""
+    """The row for Ray, with two episodes at a time."""
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError:
@@ -157,8 +135,8 @@ def main() -> None:
         Path(scratch).chmod(0o711)
         os.environ["MLRCBENCH_HOME"] = f"{scratch}/home"
         bench = Bench(Path(scratch), options.sandbox, options.seconds, options.episodes)
-        lines = list(measure(bench, options.rounds, options.pages))
-    print(table(["what", "ours, ms", "floor, ms", "ratio", "aim"], lines))
+        rows = list(measure(bench, options.rounds, options.pages))
+    print(table(["what", "ours, ms", "floor, ms", "ratio", "aim"], rows))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What the sandbox costs and holds, as ratios against a floor or a peer in the same run.
+"""The cost and the strength of the sandbox, as ratios against a floor or a peer in the same run.
 
     python benchmarks/sandbox.py [--tier auto] [--rounds 60] [--environments 500] [--peers PYTHON]
 
-The floor is `posix_spawn("/bin/true")` and its end. What is compared is measured in turns, in
-the same rounds, and given as medians; absolute numbers belong to the machine. `--peers` names an
-interpreter that has `swe-rex` and `inspect-ai`; their local backends, which confine nothing,
-then run the same command in the same rounds.
+The floor is `posix_spawn("/bin/true")` until its end. What is compared is measured in turn, in the same
+rounds, and medians are reported; absolute numbers depend on the machine. `--peers` names an interpreter
+that has `swe-rex` and `inspect-ai`; their local backends, which confine nothing, then run the same
+command in the same rounds.
 
 Run it on a quiet machine, or under `chrt -r 10`.
 """
@@ -27,8 +27,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from mlrcbench.sandbox import Limits, Policy, Sandbox, client, open_sandbox
-from mlrcbench.sandbox.landlock import SupervisedSandbox
+from measure import resident, timed, timed_in_turn
+
+from mlrcbench.sandbox import Limits, Policy, Sandbox, fork_client, open_sandbox
+from mlrcbench.sandbox.supervised import SupervisedSandbox
 
 LIMITS = Limits(seconds=120)
 GIB = 1 << 30
@@ -42,7 +44,7 @@ class Row(NamedTuple):
     what: str
     measured: str
     limit: str
-    kept: bool
+    within: bool
 
 
 def main() -> None:
@@ -83,7 +85,7 @@ def steps(sandbox: Sandbox, rounds: int, peers: str | None) -> float:
         subprocess.run(["bash", "-c", "echo hi"], capture_output=True, check=True)
 
     with peer(peers) as ways:
-        times = interleave({"floor": spawn, "plain": plain, "ours": ours, **ways}, rounds)
+        times = timed_in_turn(rounds, {"floor": spawn, "plain": plain, "ours": ours, **ways})
     floor = times["floor"]
     print(f"floor {floor * 1e3:.2f} ms; subprocess.run(bash -c) {times['plain'] * 1e3:.2f} ms", flush=True)
     ratio("1", "confined echo / floor", times["ours"] / floor, 4.5, f"{times['ours'] * 1e3:.2f} ms")
@@ -97,11 +99,11 @@ def steps(sandbox: Sandbox, rounds: int, peers: str | None) -> float:
 
 def ballast(sandbox: Sandbox, rounds: int, size: float) -> None:
     """Row 2: the same with a large host process."""
-    before = interleave({"ours": lambda: run(sandbox, "echo hi")}, rounds)["ours"]
-    held = bytearray(int(size * GIB))
-    held[::4096] = b"x" * len(range(0, len(held), 4096))
-    after = interleave({"ours": lambda: run(sandbox, "echo hi")}, rounds)["ours"]
-    del held
+    before = timed_in_turn(rounds, {"ours": lambda: run(sandbox, "echo hi")})["ours"]
+    memory = bytearray(int(size * GIB))
+    memory[::4096] = b"x" * len(range(0, len(memory), 4096))
+    after = timed_in_turn(rounds, {"ours": lambda: run(sandbox, "echo hi")})["ours"]
+    del memory
     ratio("2", f"the same with {size:g} GiB in the host process / without", after / before, 1.5)
 
 
@@ -119,7 +121,7 @@ def work(sandbox: Sandbox) -> None:
             def plain(command: str = command, folder: str = folder) -> None:
                 subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, check=True)
 
-            times = interleave({"plain": plain, "ours": functools.partial(run, sandbox, command)}, 9)
+            times = timed_in_turn(9, {"plain": plain, "ours": functools.partial(run, sandbox, command)})
         ratio("3", f"{name}, inside / outside", times["ours"] / times["plain"], limit)
 
 
@@ -129,10 +131,10 @@ def starts(tier: str, floor: float, namespaced: bool) -> None:
     ratio("4", "start of a sandbox / floor", start / floor, 10 if namespaced else 4, f"{start * 1e3:.1f} ms")
     cold = []
     for _ in range(5):
-        client.forget_template()
+        fork_client.forget_fork_server()
         cold.append(start_seconds("process"))
     fresh = statistics.median(cold)
-    ratio("16", "start without a template / floor", fresh / floor, 30, f"{fresh * 1e3:.0f} ms")
+    ratio("16", "start without a fork server / floor", fresh / floor, 30, f"{fresh * 1e3:.0f} ms")
 
 
 def start_seconds(tier: str) -> float:
@@ -151,16 +153,16 @@ def opened(tier: str, space: Path) -> SupervisedSandbox:
 def many(tier: str, count: int, namespaced: bool) -> None:
     """Rows 8 and 9: idle environments."""
     with contextlib.ExitStack() as stack:
-        one = stack.enter_context(open_sandbox(tier, Policy(stack.enter_context(workspace()))))
-        alone = interleave({"ours": lambda: run(one, "echo hi")}, 40)["ours"]
+        busy = stack.enter_context(open_sandbox(tier, Policy(stack.enter_context(workspace()))))
+        alone = timed_in_turn(40, {"ours": lambda: run(busy, "echo hi")})["ours"]
         idle = [opened(tier, stack.enter_context(workspace())) for _ in range(count)]
         started = time.perf_counter()
         for sandbox in idle:
             stack.callback(sandbox.close)
             sandbox.start()
         taken = (time.perf_counter() - started) * 500 / count
-        time.sleep(6)  # a child that was forked ahead is given up after five seconds
-        crowded = interleave({"ours": lambda: run(one, "echo hi")}, 40)["ours"]
+        time.sleep(6)  # a spare launcher is dropped after five seconds
+        crowded = timed_in_turn(40, {"ours": lambda: run(busy, "echo hi")})["ours"]
         private = private_bytes() / (count + 1)
     ratio("9", f"echo with {count} idle environments / with one", crowded / alone, 1.3)
     seconds = 6 if namespaced else 3
@@ -187,7 +189,7 @@ def many(tier: str, count: int, namespaced: bool) -> None:
 
 
 def overshoot(sandbox: Sandbox) -> None:
-    """Row 10: how long after its time a command ends."""
+    """Row 10: how long after its time limit a command ends."""
     loops = "for i in $(seq 40); do while :; do :; done & done; wait"
     cases = {
         "sleep": ("sleep 60", 0.1),
@@ -211,7 +213,7 @@ def overshoot(sandbox: Sandbox) -> None:
 
 
 def survivors(sandbox: Sandbox, *, chains: bool) -> None:
-    """Row 11: what is left when a command has ended."""
+    """Row 11: processes that are left when a command has ended."""
     mark = f"86400.{os.getpid()}"
     chain = f"""
         import os, time
@@ -228,16 +230,16 @@ def survivors(sandbox: Sandbox, *, chains: bool) -> None:
         "double fork": f"( ( setsid sleep {mark} & ) & )",
         "200 daemons": f"for i in $(seq 200); do setsid sleep {mark} & done",
     }
-    if chains:  # elsewhere a chain that got away would fill the process table
+    if chains:  # elsewhere a chain that escaped would fill the process table
         cases["fork and exit chain"] = f"{sys.executable} -I -S -c '{textwrap.dedent(chain)}'"
     for name, command in cases.items():
-        left, worst = 0, 0.0
+        survivors, worst = 0, 0.0
         for _ in range(20):
             started = time.perf_counter()
             result = sandbox.run(command, LIMITS)
             worst = max(worst, time.perf_counter() - started - result.wall_seconds)
-            left += count(mark)
-        ROWS.append(Row("11", f"survivors of 20 x {name}", str(left), "0", left == 0))
+            survivors += count(mark)
+        ROWS.append(Row("11", f"survivors of 20 x {name}", str(survivors), "0", survivors == 0))
         ROWS.append(
             Row("11", f"sweep after {name} (worst)", f"{worst * 1e3:.0f} ms", "<= 50 ms", worst <= 0.05)
         )
@@ -270,31 +272,15 @@ def report() -> None:
     """Print the table."""
     width = max(len(row.what) for row in ROWS)
     print(f"\n{'#':3} {'what':{width}} {'measured':>18} {'limit':>10}")
-    for row in sorted(ROWS, key=lambda one: int(one.number)):
-        missed = "" if row.kept else "MISSED"
+    for row in sorted(ROWS, key=lambda row: int(row.number)):
+        missed = "" if row.within else "MISSED"
         print(f"{row.number:3} {row.what:{width}} {row.measured:>18} {row.limit:>10} {missed}")
 
 
 def ratio(number: str, what: str, value: float, limit: float, note: str = "") -> None:
-    """Note a ratio."""
+    """Add a row with a ratio."""
     text = f"{value:.2f}" + (f" ({note})" if note else "")
     ROWS.append(Row(number, what, text, f"<= {limit:g}", value <= limit))
-
-
-def interleave(ways: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Medians of several ways that take turns."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            times[name].append(timed(way))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def timed(way: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
-    started = time.perf_counter()
-    way()
-    return time.perf_counter() - started
 
 
 def run(sandbox: Sandbox, command: str) -> None:
@@ -304,7 +290,7 @@ def run(sandbox: Sandbox, command: str) -> None:
 
 
 def spawn() -> None:
-    """The floor."""
+    """Start a process and wait for its end: the floor."""
     os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
 
 
@@ -320,22 +306,17 @@ def workspace() -> Iterator[Path]:
 
 def count(mark: str) -> int:
     """Processes whose command line contains a mark."""
-    found = 0
+    number = 0
     for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
-            found += mark.encode() in Path(f"/proc/{name}/cmdline").read_bytes()
-    return found
-
-
-def resident() -> int:
-    """Resident bytes of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            number += mark.encode() in Path(f"/proc/{name}/cmdline").read_bytes()
+    return number
 
 
 def private_bytes() -> int:
     """Private memory of all supervisors; 0 if it cannot be read."""
     total = 0
-    for pid in client.supervisor_pids():
+    for pid in fork_client.supervisor_pids():
         try:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         except OSError:
@@ -370,7 +351,7 @@ asyncio.run(main())
 
 @contextlib.contextmanager
 def peer(interpreter: str | None) -> Iterator[dict[str, Callable[[], None]]]:
-    """Ways to run a command through other libraries, in a process of their own."""
+    """Ways to run a command through other libraries, in a separate process."""
     if interpreter is None:
         yield {}
         return
@@ -384,7 +365,7 @@ def peer(interpreter: str | None) -> Iterator[dict[str, Callable[[], None]]]:
         assert process.stdin is not None
         assert process.stdout is not None
         source, sink = process.stdout, process.stdin
-        assert source.readline().strip() == "ready", f"{interpreter} has not both swe-rex and inspect-ai"
+        assert source.readline().strip() == "ready", f"{interpreter} lacks swe-rex or inspect-ai"
 
         def ask(name: str) -> None:
             sink.write(f"{name}\n")

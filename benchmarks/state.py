@@ -1,10 +1,9 @@
-"""What snapshots, restores and forks cost, as ratios against what one would do by hand.
+"""The cost of snapshots, restores and forks, as ratios against doing the same by hand.
 
     python benchmarks/state.py [--rounds 30] [--sandbox auto]
 
-Every pair is measured in turn, A B A B, so that a drift of the machine's speed hits both
-alike; medians are reported. pygit2 is compared with if it is installed. Run it on a machine that
-does nothing else.
+Every pair is measured in turn, and medians are reported. pygit2 is measured too if it is installed.
+Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import contextlib
 import importlib
 import os
 import shutil
-import statistics
 import subprocess
 import tempfile
 import time
@@ -22,9 +20,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from measure import in_turn, row, timed
+
 import mlrcbench
-from mlrcbench.competition import Competition
-from mlrcbench.table import table
+from mlrcbench.catalog.competition import Competition
+from mlrcbench.text import table
 
 FILES = {30: 4_000, 1_000: 2_000}
 BIG_BYTES = 50_000_000
@@ -48,41 +48,21 @@ def build(public: Path, private: Path, *, seed: int, tier: str) -> None:
 """
 
 
-def timed(call: Callable[[], object]) -> float:
-    """Wall seconds of one call."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def in_turn(rounds: int, *measures: Callable[[], float]) -> list[float]:
-    """Medians of measurements taken in turn, after one round that is not counted."""
-    for measure in measures:
-        measure()
-    samples = [[measure() for measure in measures] for _ in range(rounds)]
-    return [statistics.median(column) for column in zip(*samples, strict=True)]
-
-
-def row(name: str, ours: float, floor: float, aim: str) -> list[str]:
-    """A line of the table."""
-    return [name, f"{1000 * ours:.2f}", f"{1000 * floor:.2f}", f"{ours / floor:.2f}", aim]
-
-
 def spawn_seconds() -> float:
-    """One process: the floor of anything that starts one."""
+    """Seconds to start a process and wait for its end: the floor of anything that starts one."""
     return timed(lambda: os.waitpid(os.posix_spawn("/bin/true", ["true"], os.environ), 0))
 
 
 def disk_bytes(*roots: Path) -> int:
-    """Blocks that trees take on the disk, each inode counted once."""
-    seen: dict[tuple[int, int], int] = {}
+    """Bytes that trees take on the disk, each inode counted once."""
+    sizes: dict[tuple[int, int], int] = {}
     for root in roots:
         for folder, names, files in os.walk(root):
             for name in (*names, *files):
                 with contextlib.suppress(OSError):
                     state = os.lstat(os.path.join(folder, name))
-                    seen[state.st_dev, state.st_ino] = 512 * state.st_blocks
-    return sum(seen.values())
+                    sizes[state.st_dev, state.st_ino] = 512 * state.st_blocks
+    return sum(sizes.values())
 
 
 class Tree:
@@ -90,32 +70,32 @@ class Tree:
 
     def __init__(self, env: mlrcbench.ResearchEnv, count: int, scratch: Path) -> None:
         self.env, self.scratch, self.count = env, scratch, count
-        self.root = env._require_episode().workspace.root
+        self.root = env._keeper.require().workspace.root
         for number in range(count):
             path = self.root / f"{number % 20}" / f"{number}.py"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(os.urandom(FILES[count] // 2).hex().encode())
-        # Commands run as a user of their own where they can, and files become that user's.
+        # Where commands run as another user, the files become that user's with the first command.
         env.step(mlrcbench.Run("ls"))
         time.sleep(0.05)
         self.first = env.snapshot()
 
     def change(self) -> None:
-        """One file gets another content."""
+        """Give one file another content."""
         (self.root / "7" / "7.py").write_bytes(os.urandom(2_000))
 
     def snapshot(self) -> float:
-        """Our snapshot, one file having changed."""
+        """Seconds of a snapshot after a change of one file."""
         self.change()
         return timed(self.env.snapshot)
 
     def restore(self) -> float:
-        """Our restore, one file having changed."""
+        """Seconds of a restore after a change of one file."""
         self.change()
         return timed(lambda: self.env.restore(self.first))
 
     def copy(self) -> float:
-        """A copy of the whole tree; its removal does not count."""
+        """Seconds to copy the whole tree; the removal of the copy is not counted."""
         self.change()
         target = self.scratch / "copy"
         seconds = timed(lambda: shutil.copytree(self.root, target, symlinks=True))
@@ -123,7 +103,7 @@ class Tree:
         return seconds
 
     def git(self) -> float:
-        """`git add` and `git write-tree`, with the index of the last time."""
+        """Seconds of `git add` and `git write-tree`, with the index of the last call."""
         self.change()
         folder = self.scratch / f"git-{self.count}"
         command = ["git", f"--git-dir={folder}", f"--work-tree={self.root}"]
@@ -137,7 +117,7 @@ class Tree:
         )
 
     def pygit2(self) -> Callable[[], float] | None:
-        """The same in this process, if pygit2 is installed."""
+        """A measurement of the same in this process; None unless pygit2 is installed."""
         try:
             pygit2: Any = importlib.import_module("pygit2")
         except ImportError:
@@ -178,18 +158,18 @@ def measure_trees(env: mlrcbench.ResearchEnv, rounds: int, scratch: Path) -> Ite
 def measure_forks(env: mlrcbench.ResearchEnv, rounds: int) -> Iterator[list[str]]:
     """Forks of a large workspace."""
     env.reset(seed=0)
-    root = env._require_episode().workspace.root
+    root = env._keeper.require().workspace.root
     content = os.urandom(BIG_BYTES)
 
     def fork(use: bool) -> tuple[float, int]:
-        made: list[mlrcbench.ResearchEnv] = []
+        children: list[mlrcbench.ResearchEnv] = []
         write = mlrcbench.WriteFile("x.txt", "x")
-        seconds = timed(lambda: made.extend(env.fork(8)))
+        seconds = timed(lambda: children.extend(env.fork(8)))
         if use:
-            seconds += timed(lambda: [child.step(write) for child in made])
-        folders = [env._own_store().folder, *(child._folder.path for child in made)]
+            seconds += timed(lambda: [child.step(write) for child in children])
+        folders = [env._keeper.store().folder, *(child._keeper._folder.path for child in children)]
         disk = disk_bytes(*folders)
-        for child in made:
+        for child in children:
             child.close()
         return seconds, disk
 
@@ -206,8 +186,8 @@ def measure_forks(env: mlrcbench.ResearchEnv, rounds: int) -> Iterator[list[str]
     ours, floor = in_turn(few, lambda: fork(True)[0], spawn_seconds)
     yield row("the same and a first step in each, which lays out 50 MB / spawn", ours, floor, "report")
     env.reset(seed=0)
-    (env._require_episode().workspace.root / "big").write_bytes(content)
-    env._own_store().sweep()
+    (env._keeper.require().workspace.root / "big").write_bytes(content)
+    env._keeper.store().sweep()
     for use, aim in ((False, "<= 60 MB"), (True, "report")):
         disk = fork(use)[1]
         yield [
@@ -234,7 +214,7 @@ def large_competition(scratch: Path, template: Competition) -> Competition:
 
 
 def measure_resets(large: Competition, rounds: int, sandbox: str, scratch: Path) -> Iterator[list[str]]:
-    """Resets of prepared instances, with and without much data."""
+    """Resets of prepared instances, with and without a large dataset."""
     options = {"sandbox": sandbox, "records": scratch / "records"}
     with mlrcbench.make(large, **options) as much, mlrcbench.make("_template", **options) as little:
 
@@ -247,7 +227,7 @@ def measure_resets(large: Competition, rounds: int, sandbox: str, scratch: Path)
 
 
 def measure(rounds: int, sandbox: str, scratch: Path) -> Iterator[list[str]]:
-    """All lines of the table."""
+    """All rows of the table."""
     large = large_competition(scratch, mlrcbench.get_competition("_template"))
     budget = {"steps": 10**6, "evaluations": 10**6, "seconds": 10**6}
     options = {"sandbox": sandbox, "records": scratch / "records", "budget": budget}
@@ -266,8 +246,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mlrcbench-benchmark-") as scratch:
         Path(scratch).chmod(0o711)
         os.environ["MLRCBENCH_HOME"] = f"{scratch}/home"
-        lines = list(measure(options.rounds, options.sandbox, Path(scratch)))
-    print(table(["what", "ours, ms", "floor, ms", "ratio", "aim"], lines))
+        rows = list(measure(options.rounds, options.sandbox, Path(scratch)))
+    print(table(["what", "ours, ms", "floor, ms", "ratio", "aim"], rows))
 
 
 if __name__ == "__main__":

@@ -1,37 +1,30 @@
-"""What many environments in one process cost, as ratios against one environment in the same run.
+"""The cost of many environments in one process, as ratios against one environment in the same run.
 
     python benchmarks/vector.py [--rounds 5] [--idle 500] [--sizes 1 8 64 256] [--sandbox auto]
 
-What is compared is measured in turn, A B A B, so that a drift of the machine's speed hits both
-alike; medians are reported. Run it on a machine that does nothing else.
+Every pair is measured in turn, and medians are reported. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from measure import resident, timed
+
 import mlrcbench
 from mlrcbench import KillJob, Run, StartJob, VectorEnv, WaitJob
-from mlrcbench.sandbox.client import supervisor_pids
-from mlrcbench.table import table
+from mlrcbench.sandbox.fork_client import supervisor_pids
+from mlrcbench.text import table
 
 BUDGET = {"steps": 10**6, "seconds": 86_400.0, "evaluations": 10**6}
 ACTION = Run("true")
 _JOB_SECONDS = 5.0
 _POLL_SECONDS = 0.25
-
-
-def timed(call: Callable[[], object]) -> float:
-    """Wall seconds of one call."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
 
 
 def latency(env: mlrcbench.ResearchEnv, steps: int = 100) -> float:
@@ -41,20 +34,20 @@ def latency(env: mlrcbench.ResearchEnv, steps: int = 100) -> float:
 
 
 def idle(make: Callable[[int], VectorEnv], rounds: int, number: int) -> list[list[str]]:
-    """A step alone and with idle neighbours, in turn; memory of each of these."""
-    alone, beside, own, theirs = [], [], [], []
+    """Rows for a step alone and with idle neighbours, in turn, and for the memory of each of these."""
+    alone, crowded, library, sandbox = [], [], [], []
     with mlrcbench.make("_template", budget=BUDGET) as env:
         env.reset(seed=0)
         for _ in range(rounds):
             alone.append(latency(env))
-            before = resident(os.getpid())
+            before = resident()
             vector = make(number)
             vector.reset(seed=0)
-            own.append((resident(os.getpid()) - before) / number)
-            theirs.append(sum(map(private, supervisor_pids())) / number)
-            beside.append(latency(env))
+            library.append((resident() - before) / number)
+            sandbox.append(sum(map(private, supervisor_pids())) / number)
+            crowded.append(latency(env))
             vector.close()
-    one, many = statistics.median(alone), statistics.median(beside)
+    one, many = statistics.median(alone), statistics.median(crowded)
     return [
         [
             f"step with {number} idle / alone",
@@ -63,10 +56,16 @@ def idle(make: Callable[[int], VectorEnv], rounds: int, number: int) -> list[lis
             f"{many / one:.2f}",
             "<= 1.3",
         ],
-        ["memory of an environment, library", f"{statistics.median(own) / 2**20:.2f} MiB", "", "", "report"],
+        [
+            "memory of an environment, library",
+            f"{statistics.median(library) / 2**20:.2f} MiB",
+            "",
+            "",
+            "report",
+        ],
         [
             "memory of an environment, sandbox",
-            f"{statistics.median(theirs) / 2**20:.2f} MiB",
+            f"{statistics.median(sandbox) / 2**20:.2f} MiB",
             "",
             "",
             "report",
@@ -75,7 +74,7 @@ def idle(make: Callable[[int], VectorEnv], rounds: int, number: int) -> list[lis
 
 
 def throughput(make: Callable[[int], VectorEnv], rounds: int, sizes: list[int]) -> list[list[str]]:
-    """Steps a second of vectors of some sizes, all in turn."""
+    """Rows for the steps per second of vectors of some sizes, all in turn."""
     vectors = {size: make(size) for size in sizes}
     rates: dict[int, list[float]] = {size: [] for size in sizes}
     for size, vector in vectors.items():
@@ -88,7 +87,7 @@ def throughput(make: Callable[[int], VectorEnv], rounds: int, sizes: list[int]) 
             rates[size].append(size * batches / seconds)
     for vector in vectors.values():
         vector.close()
-    medians = {size: statistics.median(found) for size, found in rates.items()}
+    medians = {size: statistics.median(values) for size, values in rates.items()}
     one = medians[sizes[0]]
     return [
         [
@@ -103,7 +102,7 @@ def throughput(make: Callable[[int], VectorEnv], rounds: int, sizes: list[int]) 
 
 
 def waiting(sandbox: str, rounds: int) -> list[list[str]]:
-    """A job of some seconds, awaited in one step and by short sleeps, in turn: how late, how many steps."""
+    """Rows for waits for a job, in one step and by short sleeps, in turn: how late, in how many steps."""
     late: dict[str, list[float]] = {"wait": [], "poll": []}
     steps = 0
     with mlrcbench.make("_template", budget=BUDGET, sandbox=sandbox) as env:
@@ -133,19 +132,14 @@ def waiting(sandbox: str, rounds: int) -> list[list[str]]:
 
 
 def poll(env: mlrcbench.ResearchEnv, number: int) -> str:
-    """Sleep a while inside, and look whether the job has ended."""
+    """Sleep for some time inside, and print whether the job has ended."""
     observation, *_ = env.step(Run(f"sleep {_POLL_SECONDS}; [ -e done-{number} ] && echo yes"))
     text: str = observation["text"]
     return text
 
 
-def resident(pid: int) -> int:
-    """Resident bytes of a process."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def private(pid: int) -> int:
-    """Bytes that a process shares with none, or shares with others in proportion; 0 if it is gone."""
+    """Bytes of a process, with shared ones counted in proportion; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
@@ -166,10 +160,10 @@ def main() -> None:
         def make(number: int) -> VectorEnv:
             return VectorEnv("_template", number, sandbox=options.sandbox, budget=BUDGET, records=scratch)
 
-        lines = idle(make, options.rounds, options.idle)
-        lines += throughput(make, options.rounds, options.sizes)
-        lines += waiting(options.sandbox, min(3, options.rounds))
-    print(table(["what", "ours", "against", "ratio", "aim"], lines))
+        rows = idle(make, options.rounds, options.idle)
+        rows += throughput(make, options.rounds, options.sizes)
+        rows += waiting(options.sandbox, min(3, options.rounds))
+    print(table(["what", "ours", "against", "ratio", "aim"], rows))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """A language model as the agent, behind any OpenAI-compatible endpoint.
 
-With a key in OPENAI_API_KEY, or a server of your own in OPENAI_BASE_URL, that model plays:
+With a key in OPENAI_API_KEY, or the address of your own server in OPENAI_BASE_URL, that model plays:
 
     OPENAI_BASE_URL=http://localhost:8000/v1 python llm_agent.py my-model
 
-Without either, a server on this machine stands in, which answers by a script over the same
-protocol; so this runs without a network.
+Without either, a server on this machine takes its place. It answers by a script over the same
+protocol, so that the example runs without a network.
 """
 
 import os
@@ -26,7 +26,7 @@ def predict(train, x):
 """
 SCRIPT = [
     call("read_file", path="method.py"),
-    say("The baseline ignores x, so I shall fit a line."),  # no tool: it is reminded to call one
+    say("The baseline ignores x, so I shall fit a line."),  # not a tool call: the agent reminds the model
     call("write_file", path="method.py", text=LINE),
     call("evaluate"),
     call("submit"),
@@ -34,7 +34,7 @@ SCRIPT = [
 
 
 def show(step: Step) -> None:
-    """Print what the model did, and the first line of what came of it."""
+    """Print what the model did, and the first line of the result."""
     result = step.observation["text"].splitlines()[0]
     print(f"step {step.number}: {step.info['action'] or 'no action'}: {result}")
 

@@ -1,6 +1,6 @@
-"""An agent of your own: whatever maps an observation to an action.
+"""Your own agent: any object that maps an observation to an action.
 
-This one searches: it tries polynomials of rising degree, evaluates each on dev, and submits;
+This agent searches: it tries polynomials of rising degree, evaluates each on dev, and submits;
 the environment scores the best of them on test.
 """
 
@@ -18,7 +18,7 @@ def predict(train, x):
 
 
 class PolynomialSearch:
-    """Writes, evaluates, writes the next."""
+    """Writes a method, evaluates it, and writes the next one."""
 
     def __init__(self, degrees: range) -> None:
         self._script = [
@@ -31,12 +31,12 @@ class PolynomialSearch:
         ]
 
     def act(self, observation: dict[str, Any], info: dict[str, Any]) -> mlrcbench.Action:
-        """The next action of the script, then the end."""
+        """The next action of the script, and `Submit` at its end."""
         return self._script.pop(0) if self._script else mlrcbench.Submit()
 
 
 def show(step: Step) -> None:
-    """Print each score as it comes."""
+    """Print the score of each evaluation."""
     if "score" in step.info:
         print(f"step {step.number}: dev {step.info['score']['value']:.4f}")
 

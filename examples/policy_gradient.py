@@ -3,13 +3,13 @@
     python examples/policy_gradient.py [--updates 30] [--envs 16] [--seed 0] [--plot curve.png]
 
 The menu has six actions: five write a version of `method.py`, some worse and some better than
-the starter's, one submits. An episode has three steps at most, and is paid once, at its end: the
+the starter's, and one submits. An episode has at most three steps, and one reward, at its end: the
 improvement on test, 0 for the baseline, about 1 for the best line, and not below -1. The policy
-is a table of logits: one row for each step and for what stands in `method.py`. Nothing is
-simulated: every action is carried out in a sandbox, every submission evaluated by the library.
+is a table of logits: one row for each step and each version of `method.py`. Nothing is simulated:
+every action is carried out in a sandbox, and the library evaluates every submission.
 
-Each episode has an instance of its own. `secret="public"` makes instances, and so the curve, the
-same everywhere; train with a secret of your own (leave it out).
+Each episode has its own instance. `secret="public"` makes the instances, and so the curve, the
+same everywhere; to train, leave it out, so that the installation's own secret is used.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ MENU: tuple[mlrcbench.Action, ...] = (
 )
 STEPS = 3
 IGNORED = json.dumps({"action": "read_file", "path": "method.py"})
-# Of an episode: which step it is, what stands in method.py (0: the starter's), which action is chosen.
+# For each step of an episode: its number, the version of method.py (0: the starter's), and the action.
 Choices = list[tuple[int, int, int]]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities, (n,)."""
+    """Probabilities of n actions, shape (n,)."""
     weights = np.exp(logits - logits.max())
     return weights / weights.sum()
 
@@ -56,7 +56,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def play_batch(
     vector: mlrcbench.VectorEnv, logits: np.ndarray, random: np.random.Generator
 ) -> tuple[list[Choices], np.ndarray]:
-    """One episode in each environment: what was chosen, and the returns, (envs,)."""
+    """Play one episode in each environment: the choices, and the returns, shape (envs,)."""
     vector.reset()
     choices: list[Choices] = [[] for _ in range(vector.num_envs)]
     written = np.zeros(vector.num_envs, int)
@@ -69,7 +69,7 @@ def play_batch(
             choices[i].append((step, int(written[i]), choice))
             actions[i], written[i] = MENU[choice], choice + 1
         _, rewards, terminated, truncated, _ = vector.step(actions)
-        returns += np.where(playing, rewards, 0.0)  # after an end, the next episode waits to be played
+        returns += np.where(playing, rewards, 0.0)  # after its end, an episode earns nothing
         playing &= ~(terminated | truncated)
     return choices, returns
 
@@ -102,9 +102,9 @@ def train(updates: int, envs: int, seed: int, rate: float = 4.0) -> list[float]:
 
 
 def plot(curve: list[float], path: Path) -> None:
-    """The curve as a picture, if matplotlib is installed."""
+    """Draw the curve, if matplotlib is installed."""
     if importlib.util.find_spec("matplotlib") is None:
-        print("no picture: matplotlib is not installed")
+        print("the curve is not drawn: matplotlib is not installed")
         return
     from matplotlib.figure import Figure
 
@@ -118,7 +118,7 @@ def plot(curve: list[float], path: Path) -> None:
 
 
 def main() -> None:
-    """Train and draw."""
+    """Train, and draw the curve."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--updates", type=int, default=30)
     parser.add_argument("--envs", type=int, default=16)

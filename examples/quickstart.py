@@ -1,4 +1,4 @@
-"""One episode by hand: look, try, change, evaluate, submit."""
+"""One episode by hand: look around, try the method, change it, evaluate, and submit."""
 
 import mlrcbench
 
@@ -10,7 +10,7 @@ def predict(train, x):
     return slope * x + offset
 """
 
-# The template is the smallest competition; "backdoor-trigger" takes a minute to build.
+# The template is the smallest competition; an instance of "backdoor-trigger" takes a minute to build.
 with mlrcbench.make("_template") as env:
     observation, info = env.reset(seed=0)
     print(observation["text"])

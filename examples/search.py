@@ -1,12 +1,12 @@
-"""Search with forks: try every small change from the best state, keep what helped, go on from there.
+"""Search with forks: try every small change to the best state, keep what helped, and continue from there.
 
-The agent has a library of small changes to the method. `search` tries each from the best state
-so far, in a fork of its own, and goes on from the best fork. `straight` makes the same number of
-changes and evaluations in one episode, in random order, and cannot take a bad one back. Both
-are scored on test as every episode is: by the best state on dev.
+The agent has a library of small changes to the method. `search` tries each of them from the best
+state so far, each in its own fork, and continues from the best fork. `straight` makes the same
+number of changes and evaluations in one episode, in random order, and cannot take a bad change
+back. Both are scored on test like every episode: by the best state on dev.
 
     python examples/search.py                         two rounds, half a minute
-    python examples/search.py --rounds 4 --trials 10  to the end, on ten instances
+    python examples/search.py --rounds 4 --trials 10  until nothing helps, on ten instances
 """
 
 import argparse
@@ -15,7 +15,7 @@ import statistics
 
 import mlrcbench
 
-# The method to start from: a line through the points, in a form that has knobs to turn.
+# The method to start from: a line through the points, with three parameters to change.
 START = """import numpy as np
 
 DEGREE = 0
@@ -30,14 +30,14 @@ def predict(train, x):
     return middle + SHRINK * (np.polyval(curve, x) - middle)
 """
 
-# Each is a shell command that changes one line; where it fails, nothing has changed.
-KNOB = "python -c \"import re; t = open('method.py').read(); open('method.py', 'w').write(re.sub({0}))\""
+# A shell command that changes one line; if it fails, nothing has changed.
+CHANGE = "python -c \"import re; t = open('method.py').read(); open('method.py', 'w').write(re.sub({0}))\""
 
 
-def turn(knob: str, formula: str) -> mlrcbench.Run:
-    """An action that replaces a knob's value v by a formula of it."""
-    pattern = f"r'(?m)^{knob} = (.*)', lambda m: '{knob} = ' + str((lambda v: {formula})(float(m[1]))), t"
-    return mlrcbench.Run(KNOB.format(pattern))
+def turn(name: str, formula: str) -> mlrcbench.Run:
+    """An action that replaces the value v of a parameter by a formula of v."""
+    pattern = f"r'(?m)^{name} = (.*)', lambda m: '{name} = ' + str((lambda v: {formula})(float(m[1]))), t"
+    return mlrcbench.Run(CHANGE.format(pattern))
 
 
 LIBRARY = {
@@ -52,27 +52,27 @@ BUDGET = {"steps": 1000, "evaluations": 1000}
 
 
 def start(env: mlrcbench.ResearchEnv, seed: int) -> float:
-    """An episode with the method to start from; its score on dev."""
+    """Begin an episode with the first method, and return its improvement on dev."""
     env.reset(seed=seed)
     env.step(mlrcbench.WriteFile("method.py", START))
     return score(env)
 
 
 def score(env: mlrcbench.ResearchEnv) -> float:
-    """Evaluate on dev: the improvement, or minus infinity for what could not be scored."""
+    """Evaluate on dev: the improvement, or minus infinity if the method could not be scored."""
     _, _, _, _, info = env.step(mlrcbench.Evaluate())
     improvement = info["score"]["improvement"]
     return float("-inf") if improvement is None else float(improvement)
 
 
 def submit(env: mlrcbench.ResearchEnv) -> float:
-    """End the episode: the improvement on test."""
+    """End the episode, and return the improvement on test."""
     _, _, _, _, info = env.step(mlrcbench.Submit())
     return float(info["test_score"]["improvement"] or 0.0)
 
 
 def search(env: mlrcbench.ResearchEnv, rounds: int, seed: int) -> tuple[float, float, int]:
-    """Greedy search; best on dev, its score on test, and how many evaluations it took."""
+    """Greedy search: the best improvement on dev, that on test, and the number of evaluations."""
     best, evaluations = start(env, seed), 1
     for _ in range(rounds):
         children = env.fork(len(LIBRARY))
@@ -91,7 +91,7 @@ def search(env: mlrcbench.ResearchEnv, rounds: int, seed: int) -> tuple[float, f
 
 
 def straight(env: mlrcbench.ResearchEnv, evaluations: int, seed: int) -> tuple[float, float]:
-    """As many changes and evaluations without branching; best on dev, and its score on test."""
+    """Random changes without branching: the best improvement on dev, and that on test."""
     choices = random.Random(seed)
     best = start(env, seed)
     for _ in range(evaluations - 1):
@@ -101,7 +101,7 @@ def straight(env: mlrcbench.ResearchEnv, evaluations: int, seed: int) -> tuple[f
 
 
 def main() -> None:
-    """Compare both, on fresh instances."""
+    """Compare both on fresh instances."""
     parser = argparse.ArgumentParser(description="search with forks against one straight episode")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--trials", type=int, default=1)

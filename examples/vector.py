@@ -1,4 +1,4 @@
-"""Many environments at once, each on an instance of its own, acting by JSON text."""
+"""Many environments at once, each on its own instance, with actions as JSON text."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What all tests share: a home of their own, and the template as a fixture."""
+"""Fixtures for all tests: a separate home, and the template."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import mlrcbench
-from mlrcbench.files import TreeLimits
-from mlrcbench.registry import get_competition
-from mlrcbench.workspace import Workspace
+from mlrcbench.catalog.registry import get_competition
+from mlrcbench.storage.trees import TreeLimits
+from mlrcbench.storage.workspace import Workspace
 
-# The core is tested on what users get by default: the strongest sandbox that works here.
+# The core is tested in the sandbox that users get by default: the strongest that works on this machine.
 SANDBOX = "auto"
 
 settings.register_profile(
@@ -25,10 +25,28 @@ settings.register_profile(
 )
 settings.load_profile("shared machine")
 
+# Their tests share nothing but instances, which several processes may build at once.
+APART = ("contract/", "test_docs.py", "test_examples.py")
+
+
+@pytest.hookimpl(tryfirst=True)  # the plugin that distributes them reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests in one process, and begin with the files that may take minutes.
+
+    Attackers without a sandbox touch what the next tests of their file watch, and many files build what
+    all their tests use.
+    """
+    places = {item.path: item.path.relative_to(Path(__file__).parent).as_posix() for item in items}
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, not places[item.path].startswith(APART)))
+    for item in items:
+        if not places[item.path].startswith(APART):
+            item.add_marker(pytest.mark.xdist_group(places[item.path]))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
-    """Instances, records and the secret of a test run lie in a folder of its own, one for all workers."""
+    """A test run has its own folder for instances, records and the secret, shared by all workers."""
     root = tmp_path_factory.getbasetemp()
     path = (root if worker_id == "master" else root.parent) / "home"
     with pytest.MonkeyPatch.context() as patch:
@@ -37,11 +55,18 @@ def _home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[
 
 
 @pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home without instances or downloads."""
+    monkeypatch.setenv("MLRCBENCH_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
 def env(tmp_path: Path) -> Iterator[mlrcbench.ResearchEnv]:
-    """The template's environment, reset."""
-    with mlrcbench.make("_template", sandbox=SANDBOX, records=tmp_path / "records") as made:
-        made.reset(seed=0)
-        yield made
+    """The template's environment, after a reset."""
+    with mlrcbench.make("_template", sandbox=SANDBOX, records=tmp_path / "records") as new_env:
+        new_env.reset(seed=0)
+        yield new_env
 
 
 @pytest.fixture
@@ -54,7 +79,7 @@ def workspace(tmp_path: Path) -> Workspace:
     (starter / "method.py").write_text("a = 1\nb = 2\na = 3\n")
     (starter / "lib" / "tools.py").write_text("TOOLS = 1\n")
     (view / "table.csv").write_text("x,y\n1,2\n")
-    made = Workspace(
+    new_workspace = Workspace(
         tmp_path / "workspace",
         starter=(starter,),
         statement="# A statement\n",
@@ -62,19 +87,19 @@ def workspace(tmp_path: Path) -> Workspace:
         views={"data": view},
         limits=TreeLimits(entries=500, total_bytes=10_000_000),
     )
-    made.create()
-    return made
+    new_workspace.create()
+    return new_workspace
 
 
 def body(env: mlrcbench.ResearchEnv, action: Any) -> str:
-    """The observation's text of one step."""
+    """Take one step; returns the text of its observation."""
     observation, *_ = env.step(action)
     text: str = observation["text"]
     return text
 
 
 def copy_of_template(tmp_path: Path) -> Path:
-    """A copy of the template's folder, to be changed."""
+    """A copy of the template's folder, for a test to change."""
     path = tmp_path / "_template"
     shutil.copytree(get_competition("_template").folder, path, ignore=shutil.ignore_patterns("__pycache__"))
     return path

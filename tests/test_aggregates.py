@@ -1,4 +1,4 @@
-"""Statistics over many scores, by hand and by their properties; and the paper's own figures."""
+"""Statistics over many scores: calculated by hand, by their properties, and the paper's own figures."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from mlrcbench.aggregates import (
     succeeded,
 )
 from mlrcbench.cli import main
-from mlrcbench.paper import paper_table, read_paper
+from mlrcbench.runs.paper import paper_table, read_paper
 
 SCORES = {"a": [0.0, 0.2, 0.4, 0.6], "b": [-1.0, 0.1, 0.3, 5.0]}
 
 
 def test_gains_and_costs_by_hand() -> None:
-    """A rise from -2 to -1 is a gain of a half, and a loss where the sign is forgotten."""
+    """A rise from -2 to -1 is a gain of a half; dividing by -2 would make it a loss."""
     assert relative_gain(-1.0, -2.0) == 0.5
     assert relative_gain(0.15, 0.10) == pytest.approx(0.5)
     assert relative_cost(30.0, 20.0) == 0.5
@@ -53,7 +53,7 @@ def test_means_by_hand() -> None:
 
 @given(st.lists(st.floats(-1, 1), min_size=4, max_size=20), st.floats(1e3, 1e9))
 def test_one_wild_trial_does_not_move_the_interquartile_mean_far(trials: list[float], wild: float) -> None:
-    """However large it is, the result stays among the others; the plain mean does not."""
+    """However large it is, the result stays within the range of the others; the plain mean does not."""
     assert -1 <= interquartile_mean({"a": [*trials, wild]}) <= 1
     assert mean_of_all({"a": [*trials, wild]}) > 1
 
@@ -61,32 +61,32 @@ def test_one_wild_trial_does_not_move_the_interquartile_mean_far(trials: list[fl
 @settings(max_examples=10)
 @given(st.integers(0, 5))
 def test_the_bootstrap_interval_holds_its_estimate_and_can_be_repeated(seed: int) -> None:
-    """Equal seeds agree; without spread there is no width; more trials make it narrower."""
-    found = bootstrap(SCORES, mean_of_all, resamples=200, seed=seed)
-    assert found.lower <= found.value <= found.upper
-    assert found == bootstrap(SCORES, mean_of_all, resamples=200, seed=seed)
+    """Equal seeds give equal intervals; equal trials give no width; more trials make it narrower."""
+    interval = bootstrap(SCORES, mean_of_all, resamples=200, seed=seed)
+    assert interval.lower <= interval.value <= interval.upper
+    assert interval == bootstrap(SCORES, mean_of_all, resamples=200, seed=seed)
     flat = bootstrap({"a": [0.5] * 4, "b": [1.5] * 4}, mean_of_all, resamples=50, seed=seed)
     assert (flat.lower, flat.upper) == (1.0, 1.0)
     more = bootstrap({name: trials * 25 for name, trials in SCORES.items()}, mean_of_all, resamples=200)
-    assert more.upper - more.lower < found.upper - found.lower
+    assert more.upper - more.lower < interval.upper - interval.lower
 
 
 def test_the_bootstrap_draws_within_competitions() -> None:
-    """Pooled draws would mix 0 and 1 and give a width; strata do not."""
-    found = bootstrap({"a": [0.0, 0.0], "b": [1.0, 1.0]}, mean_of_all, resamples=100)
-    assert (found.lower, found.value, found.upper) == (0.5, 0.5, 0.5)
+    """Draws from all trials would mix 0 and 1 and give a width; draws within competitions do not."""
+    interval = bootstrap({"a": [0.0, 0.0], "b": [1.0, 1.0]}, mean_of_all, resamples=100)
+    assert (interval.lower, interval.value, interval.upper) == (0.5, 0.5, 0.5)
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     """Of 200 samples of 20 normal trials, 80 % intervals hold the mean in 66 to 90 % of cases."""
     random = np.random.default_rng(1)
-    held = 0
+    covered = 0
     for number in range(200):
-        found = bootstrap(
+        interval = bootstrap(
             {"a": list(random.normal(size=20))}, mean_of_all, level=0.8, resamples=200, seed=number
         )
-        held += found.lower <= 0.0 <= found.upper
-    assert 0.66 < held / 200 < 0.90
+        covered += interval.lower <= 0.0 <= interval.upper
+    assert 0.66 < covered / 200 < 0.90
 
 
 def test_the_profile_by_hand() -> None:
@@ -110,7 +110,7 @@ def test_pass_at_k_is_the_papers() -> None:
 
 @given(st.integers(1, 7), st.data())
 def test_pass_at_k_counts_subsets(trials: int, data: st.DataObject) -> None:
-    """It is the share of all k-subsets that hold a success; with one idea both estimators agree."""
+    """The estimate is the share of all k-subsets that hold a success; with one idea both estimators agree."""
     successes, k = data.draw(st.integers(0, trials)), data.draw(st.integers(1, trials))
     outcomes = [i < successes for i in range(trials)]
     subsets = list(combinations(outcomes, k))
@@ -119,7 +119,7 @@ def test_pass_at_k_counts_subsets(trials: int, data: st.DataObject) -> None:
 
 
 def test_pass_at_k_of_ideas_by_hand() -> None:
-    """One idea of two succeeds always: drawn alone it is met half of the time, drawn together always."""
+    """One idea of two always succeeds: one draw of two meets it, and so does every draw of both."""
     assert pass_at_k_of_ideas([8, 0], 8, 1, 1) == 0.5
     assert pass_at_k_of_ideas([8, 0], 8, 2, 1) == 1.0
     # Ideas with 2 and 1 of 4: both miss in (2/4) * (3/4).
@@ -145,12 +145,12 @@ def test_pass_at_k_of_ideas_by_hand() -> None:
     ],
 )
 def test_capability_levels(dev: float | None, test: float | None, level: int) -> None:
-    """Each from its definition, at its edges."""
+    """Each level follows from its definition, also at its edges."""
     assert capability_level(dev, test) == level
 
 
 def test_success_and_curves() -> None:
-    """More than 5 % of the way; short trials go on with their last value."""
+    """Success is more than 5 % of the way; short trials continue with their last value."""
     assert [succeeded(value) for value in (None, -1.0, 0.05, 0.0501)] == [False, False, False, True]
     assert padded_mean([[1.0, 3.0], [5.0], []]) == [3.0, 4.0]
     assert padded_mean([]) == []
@@ -174,7 +174,7 @@ def test_the_papers_human_gains_follow_from_its_anchors() -> None:
 
 
 def test_a_single_competition_decides_the_papers_order_but_not_the_robust_one() -> None:
-    """One -94.7 puts an agent last that closes the most of backdoor-trigger; the middle half does not."""
+    """One -94.7 puts the agent last that closes the most of backdoor-trigger; the middle half does not."""
     paper = read_paper()
     by_mean = sorted(paper.improvements, key=paper.mean)
     by_robust = sorted(paper.improvements, key=paper.robust_mean)
@@ -183,7 +183,7 @@ def test_a_single_competition_decides_the_papers_order_but_not_the_robust_one() 
 
 
 def test_the_command_prints_the_papers_table(capsys: pytest.CaptureFixture[str]) -> None:
-    """Best agent first, with both means."""
+    """The best agent comes first, and both means are printed."""
     assert main(["report", "--paper"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == paper_table().splitlines()

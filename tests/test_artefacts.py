@@ -1,4 +1,4 @@
-"""Artefacts: hostile files are refused before they cost anything; honest ones are read."""
+"""Artefacts: hostile files are refused before they cost anything, and honest files are read."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_collect_refuses_what_is_no_plain_small_file(
+def test_collect_refuses_all_but_small_plain_files(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Links, pipes, sockets, folders and sparse giants are refused with a reason, at once."""
     monkeypatch.chdir(tmp_path)
-    make, words = HOSTILE[kind]
+    make, message = HOSTILE[kind]
     (tmp_path / "artefacts").mkdir()
     make(tmp_path / "artefacts" / "answer.npy")
-    with pytest.raises(SubmissionError, match=words):
+    with pytest.raises(SubmissionError, match=message):
         collect(tmp_path / "artefacts", tmp_path / "kept", [SPEC])
 
 
@@ -105,7 +105,7 @@ def test_collect_bounds_how_many_files_match(tmp_path: Path) -> None:
 
 
 def test_collect_refuses_a_folder_that_became_a_link(tmp_path: Path) -> None:
-    """The folder itself is not trusted either."""
+    """The folder itself may not be a link either."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "artefacts").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SubmissionError, match="artefacts/ is gone"):
@@ -114,7 +114,7 @@ def test_collect_refuses_a_folder_that_became_a_link(tmp_path: Path) -> None:
 
 @given(st.sampled_from(["<f4", "<f8", "<i4", "<i8"]), st.lists(st.integers(0, 5), max_size=3))
 def test_npy_is_read_as_saved(dtype: str, shape: list[int]) -> None:
-    """Every dtype and shape comes back, the empty ones included."""
+    """Every dtype and shape comes back, also that of an empty array."""
     array = np.arange(int(np.prod(shape))).reshape(shape).astype(dtype)
     path = Path(f"/tmp/mlrcbench-test-{os.getpid()}.npy")
     try:
@@ -125,7 +125,7 @@ def test_npy_is_read_as_saved(dtype: str, shape: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         (lambda: np.zeros(4, "<f4"), "dtype '<f4'"),
         (lambda: np.zeros(3, "<f8"), r"shape \(3,\)"),
@@ -135,11 +135,11 @@ def test_npy_is_read_as_saved(dtype: str, shape: list[int]) -> None:
         (lambda: np.array([{"a": 1}] * 4, dtype=object), "dtype"),
     ],
 )
-def test_npy_with_other_content_is_refused(make: Callable[[], Any], words: str, tmp_path: Path) -> None:
-    """Wrong dtype or shape, objects, NaN: each is named."""
+def test_npy_with_other_content_is_refused(make: Callable[[], Any], message: str, tmp_path: Path) -> None:
+    """The error names what is wrong: dtype, shape, objects, NaN."""
     path = tmp_path / "answer.npy"
     np.save(path, make(), allow_pickle=True)
-    with pytest.raises(SubmissionError, match=words):
+    with pytest.raises(SubmissionError, match=message):
         read_npy(path, shape=(4,), dtype="<f8")
 
 
@@ -161,14 +161,14 @@ def test_npy_that_lies_about_its_size_costs_nothing(tmp_path: Path) -> None:
 
 
 def test_a_mapped_npy_is_refused_for_the_same_reasons(tmp_path: Path) -> None:
-    """All but values, which nobody has looked at; what is mapped cannot be written."""
+    """Shape, dtype and length are checked, values are not; a mapped array cannot be written."""
     path = tmp_path / "answer.npy"
     np.save(path, np.array([1.0, np.nan, 3.0]))
-    found = map_npy(path, shape=(3,), dtype="<f8")
-    assert np.array_equal(found, [1.0, np.nan, 3.0], equal_nan=True)
-    assert not found.flags.writeable
-    for shape, dtype, words in (((4,), "<f8", "shape"), ((3,), "<f4", "dtype")):
-        with pytest.raises(SubmissionError, match=words):
+    array = map_npy(path, shape=(3,), dtype="<f8")
+    assert np.array_equal(array, [1.0, np.nan, 3.0], equal_nan=True)
+    assert not array.flags.writeable
+    for shape, dtype, message in (((4,), "<f8", "shape"), ((3,), "<f4", "dtype")):
+        with pytest.raises(SubmissionError, match=message):
             map_npy(path, shape=shape, dtype=dtype)
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(SubmissionError, match="holds 16 bytes"):
@@ -192,7 +192,7 @@ def test_npy_never_unpickles(tmp_path: Path) -> None:
 @given(st.binary(max_size=300))
 @settings(max_examples=300)
 def test_arbitrary_bytes_are_refused_by_every_reader(data: bytes) -> None:
-    """No bytes raise anything but a `SubmissionError`."""
+    """A reader raises nothing but a `SubmissionError`, whatever the bytes."""
     path = Path(f"/tmp/mlrcbench-test-{os.getpid()}.bin")
     for prefix in (b"", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x02\x00", struct.pack("<Q", 2) + b"{}"):
         path.write_bytes(prefix + data)
@@ -210,7 +210,7 @@ def test_arbitrary_bytes_are_refused_by_every_reader(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         (b"", "not valid JSON"),
         (b"\xff", "not UTF-8"),
@@ -222,16 +222,16 @@ def test_arbitrary_bytes_are_refused_by_every_reader(data: bytes) -> None:
         (b"1" * 5000, "not valid JSON"),
     ],
 )
-def test_json_is_read_strictly(text: bytes, words: str, tmp_path: Path) -> None:
+def test_json_is_read_strictly(text: bytes, message: str, tmp_path: Path) -> None:
     """Non-finite numbers, duplicate keys and deep nests are refused."""
     path = tmp_path / "answer.json"
     path.write_bytes(text)
-    with pytest.raises(SubmissionError, match=words):
+    with pytest.raises(SubmissionError, match=message):
         read_json(path)
 
 
 def test_json_with_brackets_in_strings_is_read(tmp_path: Path) -> None:
-    """Depth is counted outside of strings."""
+    """Brackets inside strings do not count as depth."""
     path = tmp_path / "answer.json"
     value = {"a": "[" * 200, "b": '\\"[', "c": [1, 2.5, None, True]}
     path.write_text(json.dumps(value))
@@ -239,7 +239,7 @@ def test_json_with_brackets_in_strings_is_read(tmp_path: Path) -> None:
 
 
 def test_safetensors_are_read_if_they_are_as_expected(tmp_path: Path) -> None:
-    """Names, dtypes and shapes must be exactly those; numbers finite."""
+    """Names, dtypes and shapes must be exactly those expected, and numbers finite."""
     path = tmp_path / "model.safetensors"
     tensors = {"w": torch.ones(2, 3), "b": torch.zeros(3)}
     save_file(tensors, path)

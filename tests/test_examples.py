@@ -1,4 +1,4 @@
-"""Examples: each runs as a user would run it."""
+"""Examples: each of them runs as a user would run it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LEARNER = FOLDER / "policy_gradient.py"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
 
 
-def run(path: Path, folder: Path, *words: str) -> str:
-    """An example's output, with warnings as errors."""
+def run(path: Path, folder: Path, *arguments: str) -> str:
+    """The output of an example, which is run with warnings as errors."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(path), *words],
+        [sys.executable, "-W", "error", str(path), *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -30,13 +30,13 @@ def run(path: Path, folder: Path, *words: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in EXAMPLES if path != LEARNER], ids=lambda path: path.stem)
 def test_example_runs(path: Path, tmp_path: Path) -> None:
-    """To its end, without a warning, printing something."""
+    """The example runs to its end without a warning, and prints something."""
     assert run(path, tmp_path).strip()
 
 
 @pytest.mark.slow
 def test_a_policy_learns(tmp_path: Path) -> None:
-    """In a few updates, the mean return rises; with its seeds, the same everywhere."""
+    """The mean return rises in a few updates; with its seeds, the curve is the same everywhere."""
     output = run(LEARNER, tmp_path, "--updates", "8", "--envs", "8", "--plot", "curve.png")
     curve = [float(value) for value in re.findall(r"mean return (\S+)", output)]
     assert len(curve) == 8

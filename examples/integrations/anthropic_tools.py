@@ -1,6 +1,6 @@
-"""Tool calls of Anthropic's protocol and nothing else: python anthropic_tools.py MODEL [COMPETITION].
+"""An episode by tool calls of Anthropic's protocol alone: python anthropic_tools.py MODEL [COMPETITION].
 
-The model answers where ANTHROPIC_BASE_URL says, with ANTHROPIC_API_KEY.
+The model answers at the address in ANTHROPIC_BASE_URL; the key is in ANTHROPIC_API_KEY.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""Tool calls of OpenAI's protocol and nothing else: python openai_tools.py MODEL [COMPETITION].
+"""An episode by tool calls of OpenAI's protocol alone: python openai_tools.py MODEL [COMPETITION].
 
-The model answers where OPENAI_BASE_URL says, with OPENAI_API_KEY.
+The model answers at the address in OPENAI_BASE_URL; the key is in OPENAI_API_KEY.
 """
 
 import sys

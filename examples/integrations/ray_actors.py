@@ -1,4 +1,4 @@
-"""Two episodes at once, each in an actor of Ray. Needs `pip install 'mlrcbench[ray]'`."""
+"""Two episodes at once, each in an actor of Ray. It needs `pip install 'mlrcbench[ray]'`."""
 
 import ray
 

@@ -1,8 +1,8 @@
-"""PPO of RLlib on a menu of actions, the one of examples/policy_gradient.py.
+"""PPO of RLlib on the menu of actions of examples/policy_gradient.py.
 
     python examples/integrations/rllib_ppo.py [--iterations 10] [--seed 0]
 
-Needs `pip install 'mlrcbench[rllib]'`. An episode has three steps at most and is paid once.
+Needs `pip install 'mlrcbench[rllib]'`. An episode has at most three steps, and one reward, at its end.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def make_env(_: Any) -> MenuEnv:
 
 
 def train(iterations: int, seed: int) -> list[float]:
-    """The mean return of each iteration."""
+    """Train, and return the mean return of each iteration."""
     register_env("mlrcbench-menu", make_env)
     config = (
         PPOConfig()

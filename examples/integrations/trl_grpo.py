@@ -1,9 +1,9 @@
 """GRPO on episodes, on a CPU and offline: the trainer calls the tools, asks for rewards, and learns.
 
-The model is real but tiny and random, so what it says is scripted: half of the rollouts write the
-reference solution, half leave the starter as it is. All else is TRL's own work: it makes the
-tools' schemas, parses the calls, makes them, scores the episodes, and takes gradient steps. To
-train a model that speaks for itself, put it in the place of `Scripted` and of the tokenizer.
+The model is real but tiny and random, so its output is scripted: half of the rollouts write the
+reference solution, half leave the starter as it is. TRL does everything else: it makes the tools'
+schemas, parses the calls, carries them out, asks for the rewards, and takes gradient steps. To train
+a real model, use it and its tokenizer in place of `Scripted` and the tokenizer here.
 """
 
 import json
@@ -28,7 +28,7 @@ REST = [("evaluate", {}), ("submit", {})]
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Pieces of bytes, learnt from the tools' descriptions, with Qwen3's way to write tool calls."""
+    """A byte-level tokenizer, learnt from the tools' descriptions, with Qwen3's form of tool calls."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
@@ -39,30 +39,30 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     raw.train_from_iterator([json.dumps(mlrcbench.tool_specs())], trainer)
-    made = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=SPECIAL[2], pad_token=SPECIAL[0])
-    made.chat_template = (files("trl") / "chat_templates" / "qwen3.jinja").read_text("utf-8")
-    return made
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=SPECIAL[2], pad_token=SPECIAL[0])
+    tokenizer.chat_template = (files("trl") / "chat_templates" / "qwen3.jinja").read_text("utf-8")
+    return tokenizer
 
 
 class Scripted(Qwen3ForCausalLM):
-    """Says what a script says, by how many answers of tools it has seen."""
+    """A model whose answers come from a script, by the number of tool results in the prompt."""
 
     speech: PreTrainedTokenizerFast
 
     def generate(self, input_ids: torch.Tensor, **_: object) -> torch.Tensor:
-        """Prompts, each with the next message."""
-        said = [self._next(index, self.speech.decode(row)) for index, row in enumerate(input_ids)]
-        tokens = [self.speech.encode(text + SPECIAL[2], add_special_tokens=False) for text in said]
+        """The prompts, each with the next message appended."""
+        answers = [self._next(index, self.speech.decode(row)) for index, row in enumerate(input_ids)]
+        tokens = [self.speech.encode(text + SPECIAL[2], add_special_tokens=False) for text in answers]
         longest = max(map(len, tokens))
         padded = [row + [self.speech.pad_token_id] * (longest - len(row)) for row in tokens]
         return torch.cat([input_ids, torch.tensor(padded)], dim=1)
 
     def _next(self, index: int, prompt: str) -> str:
         calls = [FIRST[index % 2], *REST]
-        seen = prompt.count("<tool_response>")
-        if seen >= len(calls):
+        results = prompt.count("<tool_response>")
+        if results >= len(calls):
             return "Done."
-        name, arguments = calls[seen]
+        name, arguments = calls[results]
         return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
 
 

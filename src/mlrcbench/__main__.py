@@ -2,6 +2,6 @@
 
 import sys
 
-from mlrcbench.cli import main
+from mlrcbench.cli.main import main
 
 sys.exit(main())

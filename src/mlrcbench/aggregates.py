@@ -1,8 +1,8 @@
-"""Arithmetic over many scores: what a table of agents and competitions may say, and how surely.
+"""Statistics over many scores: figures for a table of agents and competitions, with intervals.
 
-An improvement is a score's `improvement`: 0 the baseline, 1 the top human entry (the paper prints
-percent). It is unbounded, so that a single bad run can decide a plain mean. The paper's figures
-are here as it defines them; beside each stands one that a single run cannot move: the
+An improvement is a score's `improvement`: 0 is the baseline, 1 the top human entry (the paper
+prints percent). It is unbounded, so a single bad run can decide a plain mean. The paper's figures
+are here as it defines them, next to figures that a single run cannot move: the
 interquartile mean with a stratified bootstrap interval, and the performance profile, both after
 Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
 (NeurIPS 2021, arXiv 2108.13264).
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-# The paper's bar for a trial that succeeds: this share of the human's gain over the baseline.
+# A trial succeeds, in the paper's sense, above this share of the human's gain over the baseline.
 SUCCESS = 0.05
 _NEAR_BASELINE = 1e-3
 
@@ -31,9 +31,9 @@ class Interval:
     """An estimate with its confidence interval.
 
     Attributes:
-        value: Of the scores as they are.
-        lower: End of the interval.
-        upper: Likewise.
+        value: The statistic of the scores themselves.
+        lower: Lower end of the interval.
+        upper: Upper end of the interval.
         level: Share of intervals that hold the truth, for example 0.95.
     """
 
@@ -46,8 +46,8 @@ class Interval:
 def relative_gain(value: float, baseline: float) -> float:
     """Gain over the baseline as a share of its size: `(value - baseline) / |baseline|`.
 
-    Source: MLRC-Bench, appendix (there in percent). The size is taken without its sign, so that a
-    larger value is a gain for a negative baseline too.
+    Source: MLRC-Bench, appendix (there in percent). The division is by the size without its
+    sign, so that a larger value is a gain for a negative baseline too.
 
     Raises:
         ValueError: The baseline is 0, which has no size.
@@ -58,13 +58,13 @@ def relative_gain(value: float, baseline: float) -> float:
 
 
 def relative_cost(value: float, baseline: float) -> float:
-    """Runtime or code size beyond the baseline's, as a share of it: `(value - baseline) / baseline`.
+    """Runtime or code size beyond the baseline's, relative to it: `(value - baseline) / baseline`.
 
     Source: MLRC-Bench, section 3, efficiency and simplicity (there in percent).
 
     Args:
-        value: Seconds, or logical lines.
-        baseline: In the same unit, measured on the same machine; above 0.
+        value: The method's seconds, or its logical lines.
+        baseline: The baseline's, in the same unit and measured on the same machine; above 0.
     """
     if baseline <= 0:
         raise ValueError(f"a baseline's cost is above 0, not {baseline}")
@@ -72,23 +72,23 @@ def relative_cost(value: float, baseline: float) -> float:
 
 
 def mean_of_best(scores: Scores) -> float:
-    """The paper's headline: best trial per competition, then the plain mean over competitions.
+    """The paper's headline: the best trial of each competition, then the plain mean over competitions.
 
     Args:
-        scores: For each competition the improvements of its trials.
+        scores: For each competition, the improvements of its trials.
     """
     return float(np.mean([max(trials) for trials in scores.values()]))
 
 
 def mean_of_all(scores: Scores) -> float:
-    """Mean over trials per competition, then the plain mean over competitions."""
+    """The mean over the trials of each competition, then the plain mean over competitions."""
     return float(np.mean([np.mean(trials) for trials in scores.values()]))
 
 
 def interquartile_mean(scores: Scores) -> float:
-    """Mean of the middle half of all trials, pooled: a quarter is cut off at each end.
+    """The mean of the middle half of all trials, pooled: a quarter is cut off at each end.
 
-    Source: Agarwal et al. 2021, section 4.3. Where a quarter of n trials is no whole number,
+    Source: Agarwal et al. 2021, section 4.3. Where a quarter of n trials is not a whole number,
     the trials at the cuts count in part, so that exactly n/2 are averaged.
     """
     pooled = np.sort(np.concatenate([np.asarray(trials, dtype=float) for trials in scores.values()]))
@@ -106,29 +106,29 @@ def bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """A percentile interval by stratified bootstrap: trials are drawn anew within each competition.
+    """A percentile interval by stratified bootstrap: trials are drawn again within each competition.
 
     Source: Agarwal et al. 2021, section 4.1. The same seed gives the same interval.
 
     Args:
-        scores: For each competition the improvements of its trials.
-        statistic: Of such scores.
-        level: Of the interval.
+        scores: For each competition, the improvements of its trials.
+        statistic: The figure to estimate, a function of such scores.
+        level: Share of intervals that hold the truth.
         resamples: How often trials are drawn.
-        seed: Of the draws.
+        seed: Seed of the draws.
     """
     random = np.random.default_rng(seed)
     arrays = {name: np.asarray(trials, dtype=float) for name, trials in scores.items()}
-    drawn = [
+    estimates = [
         statistic({name: list(random.choice(trials, len(trials))) for name, trials in arrays.items()})
         for _ in range(resamples)
     ]
-    lower, upper = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    lower, upper = np.quantile(estimates, [(1 - level) / 2, (1 + level) / 2])
     return Interval(statistic(scores), float(lower), float(upper), level)
 
 
 def performance_profile(scores: Scores, thresholds: Sequence[float]) -> Array:
-    """Share of trials above each threshold, averaged over competitions: `(len(thresholds),)`.
+    """The share of trials above each threshold, averaged over competitions: `(len(thresholds),)`.
 
     Source: Agarwal et al. 2021, section 4.2 (score distributions).
     """
@@ -139,12 +139,12 @@ def performance_profile(scores: Scores, thresholds: Sequence[float]) -> Array:
 
 
 def succeeded(improvement: float | None) -> bool:
-    """Whether a trial closes more than 5 % of the gap to the human; one without a score does not."""
+    """Whether a trial closes more than 5 % of the gap to the human; a trial without a score does not."""
     return improvement is not None and improvement > SUCCESS
 
 
 def pass_at_k(trials: int, successes: int, k: int) -> float:
-    """Chance that of k trials, drawn without replacement, at least one succeeds; unbiased.
+    """The chance that at least one of k trials, drawn without replacement, succeeds; unbiased.
 
     `1 - C(trials - successes, k) / C(trials, k)`. Source: Chen et al. 2021 (arXiv 2107.03374),
     equation 1; MLRC-Bench, section 4, with 8 trials.
@@ -158,16 +158,16 @@ def pass_at_k(trials: int, successes: int, k: int) -> float:
 
 
 def pass_at_k_of_ideas(successes: Sequence[int], trials: int, ideas: int, k: int) -> float:
-    """Chance that k trials of each of some ideas, ideas drawn from all, hold a success.
+    """The chance of a success when some of all ideas are drawn, and k trials of each of them.
 
     `1 - sum over subsets of prod C(trials - c_i, k) / (C(n, ideas) * C(trials, k)^ideas)`.
     Source: MLRC-Bench, section 4, with 4 ideas of 8 trials.
 
     Args:
-        successes: Of each idea.
-        trials: Of each idea.
-        ideas: How many are drawn.
-        k: Trials drawn of each.
+        successes: Number of successful trials of each idea.
+        trials: Number of trials of each idea.
+        ideas: Number of ideas that are drawn.
+        k: Number of trials that are drawn of each such idea.
     """
     if not 1 <= ideas <= len(successes):
         raise ValueError(f"of {len(successes)} ideas {ideas} cannot be drawn")
@@ -180,13 +180,13 @@ def capability_level(dev: float | None, test: float | None) -> int:
     """How far a trial got, from 1 to 7.
 
     1: no evaluation on dev. 2: no score on test. 3: better than the baseline on neither split.
-    4: on dev only. 5: up to 5 % of the way to the human, or within 0.1 % of the way from the
-    baseline. 6: up to the human. 7: beyond. Source: MLRC-Bench's repository; there the
+    4: better on dev only. 5: up to 5 % of the way to the human, or within 0.1 % of the way from
+    the baseline. 6: up to the human. 7: beyond the human. Source: MLRC-Bench's repository; there the
     tolerance around the baseline is an absolute 0.001 in each competition's own unit.
 
     Args:
-        dev: Best improvement on dev; None if there was no valid evaluation.
-        test: Improvement on test; None if there was none.
+        dev: Best improvement on dev; None without a valid evaluation.
+        test: Improvement on test; None without a score.
     """
     if dev is None:
         return 1
@@ -202,27 +202,27 @@ def capability_level(dev: float | None, test: float | None) -> int:
 
 
 def padded_mean(curves: Sequence[Sequence[float]]) -> list[float]:
-    """Mean over trials at each evaluation; a shorter trial goes on with its last value.
+    """The mean over trials at each evaluation; a shorter trial continues with its last value.
 
     Source: MLRC-Bench, figure on refinement. Trials without any evaluation are left out.
     """
-    told = [list(curve) for curve in curves if curve]
-    longest = max((len(curve) for curve in told), default=0)
-    return [float(np.mean([curve[min(i, len(curve) - 1)] for curve in told])) for i in range(longest)]
+    evaluated = [curve for curve in curves if curve]
+    longest = max(map(len, evaluated), default=0)
+    return [float(np.mean([curve[min(i, len(curve) - 1)] for curve in evaluated])) for i in range(longest)]
 
 
 def _ranks(numbers: Sequence[float] | Array) -> Array:
-    """Ranks from 0; equal numbers share the mean of theirs: `(len(numbers),)`."""
+    """Ranks from 0, where equal numbers share their mean rank: `(len(numbers),)`."""
     _, place, count = np.unique(np.asarray(numbers, dtype=float), return_inverse=True, return_counts=True)
     shared: Array = (np.cumsum(count) - (count + 1) / 2)[place]
     return shared
 
 
 def spearman(left: Sequence[float] | Array, right: Sequence[float] | Array) -> float:
-    """Spearman's rank correlation: Pearson's of the ranks, ties at their mean rank.
+    """Spearman's rank correlation: Pearson's correlation of the ranks, ties at their mean rank.
 
     Args:
-        left: Numbers, at least two, not all equal.
-        right: Likewise, as many.
+        left: At least two numbers, not all equal.
+        right: As many numbers, not all equal.
     """
     return float(np.corrcoef(_ranks(left), _ranks(right))[0, 1])

@@ -7,6 +7,7 @@ sentence that says what is wrong, what exists instead, and what to do about it.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -35,15 +36,15 @@ class WorkspaceError(ActionError):
 
 
 class SandboxError(MlrcbenchError):
-    """The sandbox itself failed. Infrastructure: never scored as the agent's failure."""
+    """The sandbox, the machine or the library failed. Infrastructure: never scored as the agent's failure."""
 
 
 class SubmissionError(MlrcbenchError):
-    """What the agent's code left behind cannot be scored; the text says how to mend it."""
+    """What the agent's code left behind cannot be scored; the text says how to fix it."""
 
 
 class ScoringError(MlrcbenchError):
-    """The trusted scorer failed on artefacts that it should have judged. A library's bug."""
+    """The trusted scorer failed on artefacts that it should have judged: a bug of the library."""
 
 
 class AgentError(MlrcbenchError):
@@ -63,7 +64,7 @@ class EndpointError(MlrcbenchError):
 
 
 class RunError(MlrcbenchError):
-    """A run cannot be started, or its directory is none."""
+    """The run cannot start, or the directory holds no run."""
 
 
 class RecordError(MlrcbenchError):
@@ -71,7 +72,7 @@ class RecordError(MlrcbenchError):
 
 
 class SnapshotError(MlrcbenchError):
-    """A snapshot is damaged, is of another environment, or its files are gone."""
+    """A snapshot is damaged, belongs to another environment, or has lost its files."""
 
 
 ENDPOINT_KINDS = (
@@ -79,7 +80,7 @@ ENDPOINT_KINDS = (
     "connection",  # refused, reset, or broken off
     "rate limit",  # too many requests, or nothing left to pay with
     "server",  # the server's own failure
-    "malformed",  # an answer that is no chat completion
+    "malformed",  # an answer that is not a chat completion
     "refusal",  # the model or its provider declined
     "context overflow",  # more tokens than the model takes
     "request",  # the server does not accept the call: key, model, arguments
@@ -87,16 +88,57 @@ ENDPOINT_KINDS = (
     "setup",  # it cannot be called at all: package, key or price missing
 )
 
-# None of them is the agent's: they end an episode, and are never scored.
+MAX_SHOWN_CHARS = 80
+_OF_THE_MACHINE = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EROFS,
+        errno.ESTALE,
+        errno.ENODEV,
+        errno.ENOTCONN,
+    }
+)
+
+# The agent is not to blame for these: they end an episode, and are never scored.
 FAILURES = (SandboxError, ScoringError, SnapshotError)
 
 
+def of_the_machine(error: OSError) -> bool:
+    """Whether a call on an agent's files failed for want of something that no file can take away."""
+    return error.errno in _OF_THE_MACHINE
+
+
+def shown(value: object) -> str:
+    """A value that was refused, as Python writes it, cut for a message."""
+    try:
+        text = repr(value)
+    except ValueError:  # a number of thousands of digits
+        text = f"a very large {type(value).__name__}"
+    return shortened(text)
+
+
+def shortened(text: str) -> str:
+    """A text for a message, of at most 80 characters."""
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:50]}...{text[-20:]}"
+
+
+def cause(error: BaseException) -> str:
+    """What an error says, without its number and its path where it comes from the system."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Words an error ends with: the nearest known name, then all of them.
+    """The end of an error about an unknown name: the nearest known name, then all known names.
 
     Args:
-        name: What was asked for.
-        known: What exists.
+        name: The unknown name.
+        known: All names that exist.
 
     Returns:
         For example `"Did you mean 'llm-merging'? Known: backdoor-trigger, llm-merging."`.

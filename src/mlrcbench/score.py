@@ -1,9 +1,9 @@
 """Score: one judgement of one workspace on one split.
 
-A competition's scorer fills in `value` and `details`; the evaluation adds what it alone
+A competition's scorer fills in `value` and `details`; the evaluation adds what only it
 knows (split, improvement, resources, code size). Whatever happens to agent code, the result
-is a `Score`: scored, or not scored with a reason that the agent can act on. Only a failure of
-the infrastructure is an exception instead.
+is a `Score`: either scored, or not scored for a reason that the agent can act on. Only a failure
+of the infrastructure raises an exception instead.
 """
 
 from __future__ import annotations
@@ -19,27 +19,32 @@ Split = Literal["dev", "test"]
 Outcome = Literal["scored", "invalid", "timeout", "memory"]
 
 SPLITS: tuple[Split, ...] = ("dev", "test")
+_MAX_REASON_CHARS = 4_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Score:
-    """One judgement.
+    """The judgement of one workspace on one split.
 
     Attributes:
-        value: The competition's metric in its own unit; None unless `outcome` is "scored".
-        outcome: "scored", or why there is no value: "invalid", "timeout", "memory".
-        reason: What the agent can do about it; empty when scored.
+        value: The competition's metric, in the unit of its card; None unless `outcome` is "scored".
+        outcome: "scored", or why no value exists: "invalid", "timeout", "memory".
+        reason: Why the score is missing, and what the agent can do about it; empty when scored. Only
+            printable characters and line ends are kept as they are: it may quote what agent code wrote.
         details: Parts of the metric by name, for example `{"recall": 41.2}`.
         split: "dev" or "test".
         improvement: Relative improvement to the target anchor (0 = baseline, 1 = target,
-            unbounded both ways); None unless scored. See `metrics.improvement`.
+            unbounded both ways); None unless scored. See `catalog.scale.improvement`.
+        rung: Between which published methods the score stands, for example "above TIES-Merging (Yadav et
+            al. 2023), below Iso-C (Marczak et al. 2025)"; empty without a calibrated ladder. Agents do
+            not see it. See `catalog.ladder`.
         wall_seconds: Wall time of the agent's entry point, imports included.
-        cpu_seconds: User and system time of its whole process tree.
-        peak_memory_bytes: Largest resident set of a process of it.
-        logical_lines: Statements in all Python files that the agent added or changed,
-            docstrings not counted.
-        logical_lines_single: The paper's count: every statement of the one file that the
-            card names as the method's, docstrings counted (reference code, `utils.py`).
+        cpu_seconds: User and system time of the entry point's whole process tree.
+        peak_memory_bytes: Largest resident set of a single process of that tree.
+        logical_lines: Number of statements in all Python files that the agent added or changed,
+            without docstrings.
+        logical_lines_single: The paper's count: every statement of the one file that the card
+            names as the method's, with docstrings (reference code, `utils.py`).
     """
 
     value: float | None
@@ -48,6 +53,7 @@ class Score:
     details: Mapping[str, float] = dataclasses.field(default_factory=dict)
     split: Split | None = None
     improvement: float | None = None
+    rung: str = ""
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
@@ -59,19 +65,20 @@ class Score:
             raise ValueError("a Score has a value if and only if its outcome is 'scored'")
         if self.value is not None and not math.isfinite(self.value):
             raise SubmissionError(f"the metric of these artefacts is {self.value}; check for huge values")
+        object.__setattr__(self, "reason", _printable(self.reason))
 
     @classmethod
     def invalid(cls, reason: str, outcome: Outcome = "invalid") -> Score:
-        """A judgement without a value, and the reason why."""
+        """A score without a value, and the reason for it."""
         return cls(value=None, outcome=outcome, reason=reason)
 
     @property
     def valid(self) -> bool:
-        """Whether there is a value."""
+        """Whether the score has a value."""
         return self.outcome == "scored"
 
     def summary(self) -> dict[str, Any]:
-        """What an agent and a host are told in `info`: all that does not depend on the clock."""
+        """The part of the score that `info` holds: what does not depend on the clock, and no `rung`."""
         return {
             "value": self.value,
             "outcome": self.outcome,
@@ -89,3 +96,9 @@ class Score:
         """The score that `to_json` wrote; keys of later versions are ignored."""
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{key: value for key, value in data.items() if key in known})
+
+
+def _printable(text: str) -> str:
+    """A text that has a UTF-8 form and does nothing to a terminal, cut where it is very long."""
+    shown = "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
+    return shown if len(shown) <= _MAX_REASON_CHARS else f"{shown[:_MAX_REASON_CHARS]}..."

@@ -1,4 +1,4 @@
-"""What every competition promises, checked on each that is registered, the template included."""
+"""The promises of every competition, checked on all that are registered, the template included."""
 
 from __future__ import annotations
 
@@ -7,39 +7,73 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import mlrcbench
 from mlrcbench.agents import play
 from mlrcbench.agents.named import make_agent
-from mlrcbench.card import Anchor, Anchors
-from mlrcbench.competition import ENTRIES, FULL_ENTRIES, FULL_EXTRAS, Competition
-from mlrcbench.files import hash_tree, walk
-from mlrcbench.metrics import better, improvement
+from mlrcbench.catalog.card import Anchor, Anchors
+from mlrcbench.catalog.competition import ENTRIES, FULL_ENTRIES, FULL_EXTRAS, Competition
+from mlrcbench.catalog.ladder import FILE as LADDER
+from mlrcbench.catalog.scale import better, improvement
 from mlrcbench.sandbox import isolation_report
+from mlrcbench.storage.trees import hash_tree, walk
 from mlrcbench.testing import REDUCED, format_verdicts, run_attacks
 
 COMPETITIONS = [mlrcbench.get_competition(card.id) for card in mlrcbench.list_competitions(hidden=True)]
 SECRET = "contract"
+# The slowest build takes 38 CPU seconds where the competitions were calibrated, and 80 on slower machines.
+BUILD_CPU_SECONDS = 240
 QUICK = ("_template", "product-recommendation")  # to evaluate
-ALL = os.environ.get("MLRCBENCH_TEST_ALL") == "1"  # what takes long, for every competition
-THOROUGH = {one.id for one in COMPETITIONS if ALL or one.id in QUICK}
+HEAVY = ("backdoor-trigger", "meta-learning")  # an evaluation of the reference takes minutes
 REPORT = isolation_report()
-SAFE = [kind for kind in ("strong", "uid", "landlock") if REPORT[kind]["works"]]
-
-pytestmark = pytest.mark.parametrize("competition", COMPETITIONS, ids=lambda competition: competition.id)
+WEAKER = [kind for kind in ("strong", "uid", "landlock") if REPORT[kind]["works"]][1:]
 
 
+def of_each(*, long: Callable[[str], bool] = lambda _: False) -> pytest.MarkDecorator:
+    """Run a test for each competition; those for which `long` holds only in long sessions."""
+    return pytest.mark.parametrize(
+        "competition",
+        [
+            pytest.param(entry, id=entry.id, marks=[pytest.mark.long] if long(entry.id) else [])
+            for entry in COMPETITIONS
+        ],
+    )
+
+
+def episodes() -> list[Any]:
+    """Baseline and reference in the default sandbox; in weaker ones what is quick."""
+    plays = [(entry, overlay, "auto") for entry in COMPETITIONS for overlay in ("baseline", "reference")]
+    for kind in WEAKER:
+        plays += [(entry, "baseline", kind) for entry in COMPETITIONS if entry.id in QUICK]
+        plays += [(entry, "reference", kind) for entry in COMPETITIONS if entry.id == "_template"]
+    return [
+        pytest.param(
+            entry,
+            overlay,
+            kind,
+            id=f"{entry.id}-{overlay}-{kind}",
+            marks=[pytest.mark.long] if overlay == "reference" and entry.id in HEAVY else [],
+        )
+        for entry, overlay, kind in plays
+    ]
+
+
+@of_each()
 def test_the_folder_has_the_eight_entries(competition: Competition) -> None:
-    """Those, two to four more with a full tier, and nothing else."""
-    found = {path.name for path in competition.folder.iterdir()} - {"__pycache__"}
+    """It has those, the ladder if it is calibrated, two to four more with a full tier, and nothing else."""
+    names = {path.name for path in competition.folder.iterdir()} - {"__pycache__"}
     full = "full" in competition.card.tiers
-    assert found - set(FULL_EXTRAS if full else ()) == {*ENTRIES, *(FULL_ENTRIES if full else ())}
+    optional = {LADDER, *(FULL_EXTRAS if full else ())}
+    assert names - optional == {*ENTRIES, *(FULL_ENTRIES if full else ())}
     assert (competition.folder / "__init__.py").read_text() == ""
 
 
+@of_each()
 def test_the_card_makes_sense(competition: Competition) -> None:
     """The target is better than the baseline on both splits, within the metric's bounds."""
     card = competition.card
@@ -56,8 +90,9 @@ def test_the_card_makes_sense(competition: Competition) -> None:
     assert card.method_file in card.editable
 
 
+@of_each()
 def test_the_statement_tells_what_a_researcher_needs(competition: Competition) -> None:
-    """Data, interface, metric; and nothing of the library's own."""
+    """It describes the data, the metric and the artefacts."""
     for tier in competition.card.tiers:
         text = competition.statement_of(tier)
         assert text.startswith("# ")
@@ -67,8 +102,9 @@ def test_the_statement_tells_what_a_researcher_needs(competition: Competition) -
             assert file.pattern in text
 
 
+@of_each()
 def test_overlays_change_editable_files_only(competition: Competition) -> None:
-    """Or add new ones; the reference changes something."""
+    """An overlay may also add files; the reference is not empty."""
     starter = {entry.path for entry in walk(competition.starter) if entry.is_file}
     for name in ("baseline", "reference"):
         changed = {path for path in competition.overlay(name) if path in starter}
@@ -76,8 +112,9 @@ def test_overlays_change_editable_files_only(competition: Competition) -> None:
     assert competition.overlay("reference")
 
 
-def test_the_starter_stands_alone(competition: Competition) -> None:
-    """It imports nothing of mlrcbench: agents cannot read it."""
+@of_each()
+def test_the_starter_does_not_import_the_library(competition: Competition) -> None:
+    """Agents cannot read mlrcbench."""
     for root in (competition.starter, competition.folder / "reference"):
         for path in root.rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -87,8 +124,9 @@ def test_the_starter_stands_alone(competition: Competition) -> None:
                 assert not any(module.startswith("mlrcbench") for module in modules), path
 
 
+@of_each()
 def test_an_instance_has_its_parts(competition: Competition) -> None:
-    """Public files, inputs and answers of both splits; dev and test differ."""
+    """It has public files, and inputs and answers of both splits; dev and test differ."""
     instance = competition.instance(0, secret=SECRET)
     assert any(instance.public.iterdir())
     for split in ("dev", "test"):
@@ -98,8 +136,9 @@ def test_an_instance_has_its_parts(competition: Competition) -> None:
     assert hash_tree(instance.inputs("dev")) != hash_tree(instance.inputs("test"))
 
 
+@of_each()
 def test_no_answer_is_public(competition: Competition) -> None:
-    """No file of the answers stands, byte for byte, in what agent code may read, unless as an input."""
+    """Each split has an answer file that agent code cannot read, byte for byte, anywhere."""
     instance = competition.instance(0, secret=SECRET)
     readable = {
         path.read_bytes()
@@ -117,8 +156,9 @@ def test_no_answer_is_public(competition: Competition) -> None:
 
 
 @pytest.mark.slow
+@of_each()
 def test_building_is_deterministic_and_bounded(competition: Competition, tmp_path: Path) -> None:
-    """Another process, another home: the same bits, within 60 CPU seconds and 2 GB; a seed changes them."""
+    """Two builds, each in its own process and home, give the same bytes; time and memory are bounded."""
     code = (
         "import sys, mlrcbench; "
         "print(mlrcbench.get_competition(sys.argv[1]).instance(0, secret=sys.argv[2]).root)"
@@ -135,25 +175,21 @@ def test_building_is_deterministic_and_bounded(competition: Competition, tmp_pat
     here, there = competition.instance(0, secret=SECRET), Path(done.stdout.strip())
     for part in ("public", "private"):
         assert hash_tree(there / part) == hash_tree(here.root / part)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 60
-    assert after.ru_maxrss < 2 << 20
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < BUILD_CPU_SECONDS
+    assert after.ru_maxrss < 2 << 20  # 2 GB
 
 
 def slack(anchor: Anchor, anchors: Anchors) -> float:
-    """How far one instance may lie from an anchor, as a share of the gap: two spreads, and 0.4 at least."""
-    return max(0.4, 2 * anchor.spread / abs(anchors.target.value - anchors.baseline.value))
+    """How far one instance may be from an anchor, as a share of the gap: three spreads, and at least 0.4."""
+    return max(0.4, 3 * anchor.spread / abs(anchors.target.value - anchors.baseline.value))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sandbox", ["auto", *SAFE])
-@pytest.mark.parametrize("overlay", ["baseline", "reference"])
+@pytest.mark.parametrize(("competition", "overlay", "sandbox"), episodes())
 def test_scripted_episodes_give_what_the_card_says(
     competition: Competition, overlay: str, sandbox: str, tmp_path: Path
 ) -> None:
-    """The baseline lands near its anchor, the reference near its own; records give the same again."""
-    elsewhere = sandbox != "auto" and competition.id != "_template"
-    if elsewhere and (overlay == "reference" or sandbox == SAFE[0] or competition.id not in THOROUGH):
-        pytest.skip("played in the default sandbox; of the quick ones, the baseline once in each")
+    """Baseline and reference score near their anchors; scoring and replaying the records agrees."""
     with mlrcbench.make(competition, secret=SECRET, records=tmp_path, sandbox=sandbox) as env:
         last = play(env, make_agent(overlay, competition), seed=0)
         gain = last.info["test_score"]["improvement"]
@@ -165,12 +201,13 @@ def test_scripted_episodes_give_what_the_card_says(
             assert gain > 1 - slack(anchors.target, anchors)
         assert env.record is not None
         assert all(entry.matches for entry in mlrcbench.rescore(env.record, secret=SECRET))
-        if overlay == "reference" and competition.id in THOROUGH:
+        if overlay == "reference" and competition.id in QUICK:
             again = mlrcbench.replay(env.record, secret=SECRET, records=tmp_path)
             assert again.difference is None  # observations, rewards, scores, letter by letter
 
 
 @pytest.mark.slow
+@of_each(long=HEAVY.__contains__)
 def test_the_quick_experiment_prints_something_useful(competition: Competition, tmp_path: Path) -> None:
     """`python main.py` works on the public data alone."""
     with mlrcbench.make(competition, secret=SECRET, records=tmp_path) as env:
@@ -181,13 +218,12 @@ def test_the_quick_experiment_prints_something_useful(competition: Competition, 
 
 
 @pytest.mark.slow
+@of_each(long=lambda name: name not in QUICK)
 def test_attackers_gain_nothing(
     competition: Competition, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those whose success may depend on the competition, in the default sandbox."""
-    if competition.id not in THOROUGH:
-        pytest.skip("takes long; MLRCBENCH_TEST_ALL=1 has every competition attacked")
-    # Watched, so nobody else may write there; short, as it holds a socket.
+    """The attackers whose success may depend on the competition run in the default sandbox."""
+    # The attackers watch this folder, so nothing else may write to it; its path is short for a socket.
     monkeypatch.setenv("MLRCBENCH_HOME", str(tmp_path_factory.mktemp("attacks") / "home"))
     verdicts = run_attacks(competition, only=REDUCED)
     gained = [verdict for verdict in verdicts if verdict.gained and not verdict.residual]

@@ -1,4 +1,4 @@
-"""What state as a value promises: an episode can be gone on from in another place, and told again."""
+"""The promise of saved states: an episode can be continued elsewhere, and replayed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SECRET = "contract"
 
 
 def test_a_saved_state_scores_as_its_original(tmp_path: Path) -> None:
-    """The same score on test to the last digit, and a record that replays."""
+    """The score on test is the same to the last digit, and the record can be replayed."""
     competition = mlrcbench.get_competition("_template")
     with mlrcbench.make(competition, secret=SECRET, records=tmp_path) as env:
         env.reset(seed=0)

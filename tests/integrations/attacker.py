@@ -1,4 +1,4 @@
-"""A server in a process of its own, watched from outside, and an attacker with nothing but sockets."""
+"""A server in its own process, watched from outside, and an attacker with nothing but sockets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 
 CONTROL = "the host's secret"
 POOLS = 48  # threads that the pools of a web framework grow to
-# What no server should stumble over: heads and bodies that are none, too much of either, too little.
+# Requests that no server should fail on: invalid heads and bodies, too much of either, too little.
 NONSENSE = (
     b"",
     b"\0" * 1000,
@@ -40,18 +40,18 @@ class Served:
     """A running server.
 
     Attributes:
-        lines: What it said at its start.
-        port: Where it listens.
+        port: The port on which it listens.
+        process: Its process.
     """
 
-    def __init__(self, words: list[str], folder: Path, port: int, ready: str) -> None:
+    def __init__(self, command: list[str], folder: Path, port: int, ready: str) -> None:
         self.port = port
         self.folder = folder
         folder.mkdir(exist_ok=True)
         self._log = (folder / "log").open("w+")
         environment = {**os.environ, "TMPDIR": str(folder), "MLRCBENCH_CONTROL_TOKEN": CONTROL}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlrcbench", *words],
+            [sys.executable, "-m", "mlrcbench", *command],
             stderr=self._log,
             stdin=subprocess.DEVNULL,
             env=environment,
@@ -61,7 +61,7 @@ class Served:
 
     @property
     def log(self) -> str:
-        """What it has said on standard error."""
+        """What the server has written to standard error."""
         return (self.folder / "log").read_text()
 
     def _listens(self) -> bool:
@@ -72,7 +72,7 @@ class Served:
         return False
 
     def raw(self) -> socket.socket:
-        """A connection."""
+        """A new connection to the server."""
         return socket.create_connection(("127.0.0.1", self.port), 30)
 
     def request(
@@ -80,19 +80,19 @@ class Served:
     ) -> tuple[int, Any]:
         """Status and JSON (or text) of one request."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        given = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+        standard = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
         if token:
-            given["Authorization"] = f"Bearer {token}"
+            standard["Authorization"] = f"Bearer {token}"
         text = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         try:
-            connection.request(method, path, text, {**given, **headers})
+            connection.request(method, path, text, {**standard, **headers})
             response = connection.getresponse()
-            found = response.read().decode()
+            answer = response.read().decode()
         finally:
             connection.close()
         with contextlib.suppress(ValueError):
-            return response.status, json.loads(found)
-        return response.status, found
+            return response.status, json.loads(answer)
+        return response.status, answer
 
     def holds(self) -> tuple[int, int, int, int]:
         """Descriptors, threads, descendants and temporary entries of the server."""
@@ -106,12 +106,12 @@ class Served:
         )
 
     def holds_at_most(self, before: tuple[int, int, int, int]) -> bool:
-        """Whether it holds no more than before, of each kind; threads of pools come once and stay."""
-        most = (before[0], max(before[1], POOLS), *before[2:])
-        return all(now <= limit for now, limit in zip(self.holds(), most, strict=True))
+        """Whether the server holds no more than before, of each kind; threads of pools come once and stay."""
+        limits = (before[0], max(before[1], POOLS), *before[2:])
+        return all(now <= limit for now, limit in zip(self.holds(), limits, strict=True))
 
     def stop(self) -> None:
-        """As a terminal would, and wait for it; nothing of it must be left."""
+        """Interrupt the server as a terminal would, and check that nothing of it is left."""
         children = _descendants(self.process.pid)
         self.process.send_signal(signal.SIGINT)
         self.process.wait(60)
@@ -121,26 +121,26 @@ class Served:
 
 
 def _descendants(pid: int) -> list[int]:
-    found: list[int] = []
+    pids: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):
             for child in (task / "children").read_text().split():
-                found += [int(child), *_descendants(int(child))]
-    return found
+                pids += [int(child), *_descendants(int(child))]
+    return pids
 
 
 def free_port() -> int:
-    """One that nobody uses just now."""
+    """A port that is free at this moment."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
-def until(holds: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Wait until something holds; long, as the machine may be busy."""
+def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Wait until a condition holds; for long, as the machine may be busy."""
     end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it never came true"
+    while not condition():
+        assert time.monotonic() < end, "the condition never held"
         time.sleep(0.05)
 
 
@@ -159,7 +159,7 @@ def abandoned(server: Served, count: int, data: bytes = b"") -> Iterator[list[so
 
 
 def answer_to(server: Served, data: bytes) -> bytes:
-    """The start of what comes back for some bytes, after which nothing more is sent."""
+    """The start of the answer to some bytes, after which nothing more is sent."""
     with server.raw() as one, contextlib.suppress(OSError):
         one.sendall(data)
         one.shutdown(socket.SHUT_WR)
@@ -203,7 +203,7 @@ def frame(message: Any) -> bytes:
 
 
 def next_frame(one: socket.socket) -> tuple[int, bytes]:
-    """Kind and content of the next frame: 1 is text, 8 the end; the end also if there is none."""
+    """Kind and content of the next frame: 1 is text; 8 is the end, also if no frame comes."""
     try:
         with one.makefile("rb") as stream:
             kind, size = stream.read(2)

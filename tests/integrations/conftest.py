@@ -1,4 +1,4 @@
-"""Frameworks leave sockets and streams to the garbage collector; that is not to be another test's failure."""
+"""Frameworks leave sockets and streams to the garbage collector; other tests must not fail from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """While a test here runs, what frameworks have left open is no error."""
+    """Ignore warnings about what frameworks have left open while a test here runs."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _collected() -> Iterator[None]:
-    """Nor is it afterwards, as nothing of it is left."""
+    """Collect what is left open, so that no later test warns about it."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)

@@ -23,13 +23,13 @@ import mlrcbench
 from mlrcbench.integrations import inspect_ai as ours
 from mlrcbench.testing.endpoint import ScriptedServer, call
 
-pytestmark = pytest.mark.filterwarnings("default")  # Inspect's own are not ours to mend
+pytestmark = pytest.mark.filterwarnings("default")  # warnings of Inspect are not ours to fix
 METHOD = mlrcbench.get_competition("_template").overlay("reference")["method.py"]
 WRITE: tuple[str, dict[str, Any]] = ("write_file", {"path": "method.py", "text": METHOD})
 
 
 def _template(**options: Any) -> Any:
-    """The template's task, as Inspect finds it."""
+    """The template's task, found as Inspect finds it."""
     return registry_create("task", "mlrcbench/_template", **options)
 
 
@@ -60,14 +60,14 @@ def _metrics(log: EvalLog) -> dict[str, dict[str, float]]:
 
 
 def test_every_competition_is_a_task() -> None:
-    """By the name under which Inspect's command line finds it, with all metrics."""
+    """It has the name under which Inspect's command line finds it."""
     for card in mlrcbench.list_competitions(hidden=True):
-        made = registry_create("task", f"mlrcbench/{card.id.replace('-', '_')}", instances=3)
-        assert [sample.id for sample in made.dataset] == [f"{card.id}-{number}" for number in range(3)]
+        task = registry_create("task", f"mlrcbench/{card.id.replace('-', '_')}", instances=3)
+        assert [sample.id for sample in task.dataset] == [f"{card.id}-{number}" for number in range(3)]
 
 
 def test_an_eval_has_every_metric(tmp_path: Path) -> None:
-    """Improvement, value and validity, on the instances asked for; nothing of it is left open."""
+    """Improvement, value and validity, on the requested instances; no session stays open."""
     model = _scripted(WRITE, ("evaluate", {}), ("submit", {}), WRITE, ("submit", {}))
     log = _eval(_template(instances=2), model, tmp_path, max_samples=1)
     metrics = _metrics(log)
@@ -81,20 +81,20 @@ def test_an_eval_has_every_metric(tmp_path: Path) -> None:
     assert not ours._sessions
 
 
-def test_what_stands_is_scored_when_the_model_has_no_more_messages(tmp_path: Path) -> None:
-    """And an invalid submission counts as no improvement, not as a value."""
+def test_the_workspace_is_scored_when_the_model_has_no_more_messages(tmp_path: Path) -> None:
+    """An invalid submission counts as no improvement, not as a value."""
     model = _scripted("I think.", ("write_file", {"path": "method.py", "text": "1 / 0"}), ("evaluate", {}))
     log = _eval(_template(), model, tmp_path, message_limit=6)
     metrics = _metrics(log)
     assert metrics["improvement"]["mean"] == 0.0
     assert metrics["valid"]["mean"] == 0.0
     (sample,) = log.samples
-    assert any(ours._GO_ON in message.text for message in sample.messages)
+    assert any(ours._CONTINUE in message.text for message in sample.messages)
     assert "exit status 1" in sample.scores["test_score"].explanation
 
 
-def test_errors_are_told_as_errors_of_tools(tmp_path: Path) -> None:
-    """With the words of the episode."""
+def test_errors_are_errors_of_tools(tmp_path: Path) -> None:
+    """They have the message of the episode."""
     model = _scripted(("write_file", {"path": "main.py", "text": ""}), ("submit", {}))
     (sample,) = _eval(_template(), model, tmp_path).samples
     (error,) = [message.error for message in sample.messages if getattr(message, "error", None)]
@@ -110,14 +110,14 @@ def test_a_failure_of_the_infrastructure_is_no_score(tmp_path: Path) -> None:
 
 
 def test_another_solver_has_the_same_tools(tmp_path: Path) -> None:
-    """Inspect's plain loop of generate and tools, in place of ours."""
+    """Inspect's plain loop of generate and tools replaces ours."""
     model = _scripted(WRITE, ("submit", {}), "Done.")
     log = _eval(_template(), model, tmp_path, solver=generate(tool_calls="loop"))
     assert _metrics(log)["valid"]["mean"] == 1.0
 
 
 def test_our_sandbox_serves_inspects_own_tools(tmp_path: Path) -> None:
-    """Its bash tool runs in it; the sample's files are there."""
+    """Inspect's bash tool runs in it; the sample's files are there."""
     task = inspect_ai.Task(
         dataset=[inspect_ai.dataset.Sample(input="Look.", files={"a.txt": "content\n"})],
         solver=[inspect_ai.solver.use_tools(bash()), generate(tool_calls="loop")],
@@ -126,9 +126,9 @@ def test_our_sandbox_serves_inspects_own_tools(tmp_path: Path) -> None:
     model = _scripted(("bash", {"command": "cat a.txt; whoami; id -u"}), "Done.")
     log = _eval(task, model, tmp_path)
     assert log.status == "success", log.error
-    (told,) = [message.text for message in log.samples[0].messages if message.role == "tool"]
-    assert told.split()[0] == "content"
-    assert os.geteuid() != 0 or told.split()[-1] != "0"
+    (output,) = [message.text for message in log.samples[0].messages if message.role == "tool"]
+    assert output.split()[0] == "content"
+    assert os.geteuid() != 0 or output.split()[-1] != "0"
 
 
 def test_the_command_line(tmp_path: Path) -> None:
@@ -136,9 +136,9 @@ def test_the_command_line(tmp_path: Path) -> None:
     pytest.importorskip("openai")
     script = [call(WRITE[0], **WRITE[1]), call("evaluate"), call("submit")]
     with ScriptedServer(script) as server:
-        words = ["eval", "mlrcbench/_template", "--model", "openai-api/stub/scripted", "--display", "none"]
+        options = ["eval", "mlrcbench/_template", "--model", "openai-api/stub/scripted", "--display", "none"]
         done = subprocess.run(
-            [str(Path(sys.executable).with_name("inspect")), *words, "--log-dir", str(tmp_path)],
+            [str(Path(sys.executable).with_name("inspect")), *options, "--log-dir", str(tmp_path)],
             env={**os.environ, "STUB_BASE_URL": server.url, "STUB_API_KEY": "none"},
             capture_output=True,
             text=True,

@@ -1,4 +1,4 @@
-"""MCP: clients of either major of the SDK play episodes; attackers with sockets get nowhere."""
+"""MCP: clients of either major version of the SDK play episodes; attackers with sockets do not succeed."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def _text(answer: Any) -> str:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Of a few episodes that are reaped soon."""
+    """A server of few episodes, with a short idle limit."""
     folder, port = tmp_path_factory.mktemp("mcp"), free_port()
-    words = ["mcp", "_template", "--http", str(port), "--sessions", str(SESSIONS), "--idle", str(IDLE)]
+    command = ["mcp", "_template", "--http", str(port), "--sessions", str(SESSIONS), "--idle", str(IDLE)]
     served = Served(
-        [*words, "--episodes", "0", "--records", str(folder / "records")], folder / "tmp", port, "the host"
+        [*command, "--episodes", "0", "--records", str(folder / "records")], folder / "tmp", port, "the host"
     )
     made = served.request("POST", "/control/episodes", token=CONTROL)[1]
-    served.request("POST", "/mcp", _call("evaluate"), made["token"])  # what is needed once, and kept
+    served.request("POST", "/mcp", _call("evaluate"), made["token"])  # loads what is needed once and kept
     served.request("DELETE", f"/control/episodes/{made['id']}", token=CONTROL)
     yield served
     served.stop()
@@ -65,7 +65,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def episode(server: Served) -> Iterator[dict[str, str]]:
-    """One, opened by the host and ended by it."""
+    """An episode that the host opens and ends."""
     status, made = server.request("POST", "/control/episodes", token=CONTROL)
     assert status == 201
     yield made
@@ -73,15 +73,15 @@ def episode(server: Served) -> Iterator[dict[str, str]]:
 
 
 async def _play(session: Any) -> list[Any]:
-    """What a client does with any server: initialise, list, call well and badly, to the end."""
+    """Use a server as any client does: initialise, list tools, make valid and invalid calls, to the end."""
     about = await session.initialize()
     assert "hidden line" in about.instructions
     listed = (await session.list_tools()).tools
     schemas = [json.loads(one.model_dump_json(by_alias=True, exclude_none=True)) for one in listed]
-    told = [{key: one[key] for key in ("name", "description", "inputSchema")} for one in schemas]
+    tools = [{key: one[key] for key in ("name", "description", "inputSchema")} for one in schemas]
     specs = mlrcbench.tool_specs()
-    assert [one["name"] for one in told] == [one["name"] for one in specs]
-    assert [one["inputSchema"]["required"] for one in told] == [
+    assert [one["name"] for one in tools] == [one["name"] for one in specs]
+    assert [one["inputSchema"]["required"] for one in tools] == [
         one["parameters"]["required"] for one in specs
     ]
     calls: list[tuple[str, dict[str, Any]]] = [
@@ -108,9 +108,9 @@ def _check_play(results: list[Any]) -> None:
 
 
 def test_a_client_plays_an_episode_over_stdio(tmp_path: Path) -> None:
-    """With nothing but the SDK's own client."""
-    words = ["-m", "mlrcbench", "mcp", "_template", "--records", str(tmp_path)]
-    started = StdioServerParameters(command=sys.executable, args=words, env=dict(os.environ))
+    """It needs nothing but the SDK's own client."""
+    command = ["-m", "mlrcbench", "mcp", "_template", "--records", str(tmp_path)]
+    started = StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))
 
     async def main() -> list[Any]:
         async with stdio_client(started) as streams, ClientSession(*streams) as session:
@@ -120,8 +120,8 @@ def test_a_client_plays_an_episode_over_stdio(tmp_path: Path) -> None:
 
 
 def test_it_ends_with_its_client_in_the_middle_of_a_command(tmp_path: Path) -> None:
-    """Broken and cut messages are survived; at the end of its input the process goes, its command with it."""
-    words = [sys.executable, "-m", "mlrcbench", "mcp", "_template", "--records", str(tmp_path)]
+    """It survives broken and cut messages; at the end of its input it ends, and its command with it."""
+    command = [sys.executable, "-m", "mlrcbench", "mcp", "_template", "--records", str(tmp_path)]
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}}
     lines: list[str] = [
         json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}),
@@ -130,7 +130,7 @@ def test_it_ends_with_its_client_in_the_middle_of_a_command(tmp_path: Path) -> N
         "[" * 10_000,
         json.dumps(_call("run", command="touch begun; sleep 1000")),
     ]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         process.stdin.write("".join(f"{line}\n" for line in lines) + '{"jsonrpc": "2.0", "id": 7, "meth')
         process.stdin.flush()
@@ -142,7 +142,7 @@ def test_it_ends_with_its_client_in_the_middle_of_a_command(tmp_path: Path) -> N
 
 
 def test_a_client_plays_an_episode_over_http(server: Served, episode: dict[str, str]) -> None:
-    """At an address that ends with its token."""
+    """The address ends with the episode's token."""
     url = f"http://127.0.0.1:{server.port}/mcp/{episode['token']}"
 
     async def main() -> list[Any]:
@@ -150,14 +150,14 @@ def test_a_client_plays_an_episode_over_http(server: Served, episode: dict[str, 
             return await _play(session)
 
     _check_play(anyio.run(main))
-    status, found = server.request("GET", f"/control/episodes/{episode['id']}", token=CONTROL)
-    assert (status, found["done"], found["calls"]) == (200, True, 4)
-    assert found["test_score"]["outcome"] == "scored"
-    assert (Path(found["record"]) / "record.jsonl").exists()
+    status, summary = server.request("GET", f"/control/episodes/{episode['id']}", token=CONTROL)
+    assert (status, summary["done"], summary["calls"]) == (200, True, 4)
+    assert summary["test_score"]["outcome"] == "scored"
+    assert (Path(summary["record"]) / "record.jsonl").exists()
 
 
 def test_two_episodes_do_not_see_each_other(server: Served, episode: dict[str, str]) -> None:
-    """Neither's files, nor the other's existence."""
+    """Neither sees the other's files or learns of it."""
     _, other = server.request("POST", "/control/episodes", token=CONTROL)
     written = _call("write_file", path="mine.txt", text="1")
     server.request("POST", "/mcp", written, episode["token"])
@@ -174,7 +174,7 @@ def test_two_episodes_do_not_see_each_other(server: Served, episode: dict[str, s
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_an_agents_token_opens_nothing_else(server: Served, episode: dict[str, str], method: str) -> None:
-    """Not the host's side; and the host's token is no agent's."""
+    """It does not open the host's side, and the host's token is not an agent's."""
     for path in (
         "/control/episodes",
         f"/control/episodes/{episode['id']}",
@@ -194,7 +194,7 @@ def test_an_agents_token_opens_nothing_else(server: Served, episode: dict[str, s
 
 
 def test_no_tool_begins_again_or_evaluates_test(server: Served, episode: dict[str, str]) -> None:
-    """Methods and tools that a server might have are not there, and test shows up nowhere before the end."""
+    """Methods and tools that a server might have do not exist, and no answer shows test before the end."""
     for name in ("reset", "restore", "begin", "snapshot", "close", "__init__", "evaluate_test"):
         _, answer = server.request("POST", "/mcp", _call(name), episode["token"])
         assert "unknown action" in _text(answer)
@@ -205,19 +205,19 @@ def test_no_tool_begins_again_or_evaluates_test(server: Served, episode: dict[st
             "POST", "/mcp", {"jsonrpc": "2.0", "id": 1, "method": method}, episode["token"]
         )
         assert "error" in answer
-    _, found = server.request("GET", f"/control/episodes/{episode['id']}", token=CONTROL)
-    assert found["test_score"] is None
+    _, summary = server.request("GET", f"/control/episodes/{episode['id']}", token=CONTROL)
+    assert summary["test_score"] is None
 
 
 def test_web_pages_and_other_names_are_refused(server: Served, episode: dict[str, str]) -> None:
-    """A browser sends its page's origin; a name that was made to lead here is none of this machine's."""
+    """A browser sends its page's origin; another name that leads here is not one of this machine's."""
     call = _call("run", command="ls")
     assert server.request("POST", "/mcp", call, episode["token"], Origin="http://evil.example")[0] == 403
     assert server.request("POST", "/mcp", call, episode["token"], Host="evil.example")[0] == 403
 
 
 def test_nonsense_is_answered_and_leaves_nothing(server: Served, episode: dict[str, str]) -> None:
-    """Malformed, cut and outsized messages; afterwards the server holds what it held, and answers."""
+    """Malformed, cut and too large messages; afterwards the server holds no more, and answers."""
     before = server.holds()
     bodies = [b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"jsonrpc": "2.0"}', b"\xff\xfe"]
     with abandoned(server, 30, b"POST /mcp HTTP/1.1\r\nHost: local"):
@@ -237,7 +237,7 @@ def test_nonsense_is_answered_and_leaves_nothing(server: Served, episode: dict[s
 
 
 def test_two_hundred_episodes_opened_and_abandoned(server: Served) -> None:
-    """As many as the limits allow are opened; those that begin are reaped; nothing of them stays."""
+    """As many as the limits allow are opened; those that begin are ended when idle; nothing of them stays."""
     before = server.holds()
     opened = []
     for _ in range(200):
@@ -252,12 +252,15 @@ def test_two_hundred_episodes_opened_and_abandoned(server: Served) -> None:
 
 
 def test_a_working_episode_outlasts_the_idle_limit(server: Served, episode: dict[str, str]) -> None:
-    """Its caller may go away in the middle; the command is finished, and only then is it idle."""
+    """Its caller may disconnect meanwhile; the command is finished, and only then is the episode idle."""
     call = json.dumps(_call("run", command=f"sleep {2 * IDLE}; echo finished > proof")).encode()
     head = f"POST /mcp HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {episode['token']}\r\n"
     head += "Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"
+    control = f"/control/episodes/{episode['id']}"
     with abandoned(server, 1, f"{head}Content-Length: {len(call)}\r\n\r\n".encode() + call):
-        until(lambda: server.request("POST", "/mcp", _call("dance"), episode["token"])[0] == 200)
+        # Any other call that came first would be answered, and the command be refused meanwhile.
+        until(lambda: server.request("GET", control, token=CONTROL)[1]["begun"])
+        assert server.request("POST", "/mcp", _call("dance"), episode["token"])[0] == 200
     answers: list[str] = []
 
     def answered() -> bool:
@@ -268,7 +271,5 @@ def test_a_working_episode_outlasts_the_idle_limit(server: Served, episode: dict
 
     until(answered)
     assert "finished" in answers[-1]
-    until(
-        lambda: server.request("GET", f"/control/episodes/{episode['id']}", token=CONTROL)[1]["ended"] != ""
-    )
-    assert "idle" in server.request("GET", f"/control/episodes/{episode['id']}", token=CONTROL)[1]["ended"]
+    until(lambda: server.request("GET", control, token=CONTROL)[1]["ended"] != "")
+    assert "idle" in server.request("GET", control, token=CONTROL)[1]["ended"]

@@ -17,14 +17,14 @@ def _env() -> MenuEnv:
 
 
 def test_it_is_an_environment() -> None:
-    """By Gymnasium's own checker, whose warnings are errors here."""
+    """It passes Gymnasium's own checker, whose warnings are errors here."""
     env = _env()
     check_env(env, skip_render_check=True)
     env.close()
 
 
 def test_features_say_what_was_done() -> None:
-    """Shares that are left, best improvement, last choice; the reward is the competition's."""
+    """They are the shares left, the best improvement, the last choice; the reward is the competition's."""
     env = _env()
     features, _ = env.reset(seed=0)
     assert np.allclose(features, [1, 1, 0, 1, 0, 0, 0])
@@ -40,7 +40,7 @@ def test_features_say_what_was_done() -> None:
 
 
 def test_an_empty_menu_is_refused() -> None:
-    """With a word on the shortest."""
+    """The error names the shortest menu."""
     env = mlrcbench.make("_template")
     with pytest.raises(ValueError, match="the menu is empty"):
         MenuEnv(env, [])

@@ -1,4 +1,4 @@
-"""OpenEnv: its own client and checker are content; attackers with sockets get nowhere."""
+"""OpenEnv: its own client and checker succeed; attackers with sockets do not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from openenv.core.generic_client import GenericEnvClient
 
 import mlrcbench
 from mlrcbench.integrations import openenv
-from mlrcbench.integrations.hosting import SessionTable
+from mlrcbench.integrations.serving.episodes import SessionTable
 from tests.integrations.attacker import (
     CONTROL,
     NONSENSE,
@@ -41,19 +41,19 @@ def _step(action: str, **arguments: Any) -> dict[str, Any]:
     return {"type": "step", "data": {"action": action, **arguments}}
 
 
-def _serve(folder: Path, *words: str) -> Served:
+def _serve(folder: Path, *options: str) -> Served:
     port = free_port()
-    all_words = ["openenv", "_template", "--port", str(port), "--records", str(folder / "records"), *words]
-    return Served(all_words, folder / "tmp", port, "the host")
+    command = ["openenv", "_template", "--port", str(port), "--records", str(folder / "records"), *options]
+    return Served(command, folder / "tmp", port, "the host")
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Of a few episodes that are reaped soon, with a token."""
+    """A server of few episodes, with a short idle limit and a token."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLRCBENCH_TOKEN", TOKEN)
         served = _serve(tmp_path_factory.mktemp("openenv"), "--sessions", str(SESSIONS), "--idle", str(IDLE))
-    with _client(served) as client:  # what a server needs once and keeps is there from now on
+    with _client(served) as client:  # loads what a server needs once and keeps
         client.reset()
         client.step({"action": "evaluate"})
     until(lambda: _all_ended(served))
@@ -67,8 +67,8 @@ def _client(server: Served) -> Any:
 
 
 def _episodes(server: Served) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = server.request("GET", "/control/episodes", token=CONTROL)[1]
-    return found
+    episodes: list[dict[str, Any]] = server.request("GET", "/control/episodes", token=CONTROL)[1]
+    return episodes
 
 
 def _all_ended(server: Served) -> bool:
@@ -76,7 +76,7 @@ def _all_ended(server: Served) -> bool:
 
 
 def test_the_checker_passes(tmp_path: Path) -> None:
-    """OpenEnv's own, on a server without a token, which serves its own machine."""
+    """OpenEnv's own checker, on a server without a token, which serves its own machine."""
     served = _serve(tmp_path)
     try:
         program = Path(sys.executable).with_name("openenv")
@@ -94,7 +94,7 @@ def test_the_checker_passes(tmp_path: Path) -> None:
 
 
 def test_clients_play_episodes_that_do_not_see_each_other(server: Served) -> None:
-    """To the score on test, which comes at the end and not before."""
+    """They get the score on test at the end and not earlier."""
     with _client(server) as one, _client(server) as two:
         assert "hidden line" in one.reset(seed=0).observation["text"]
         two.reset(seed=0)
@@ -115,7 +115,7 @@ def test_clients_play_episodes_that_do_not_see_each_other(server: Served) -> Non
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_the_clients_token_does_not_open_the_operators_side(server: Served, method: str) -> None:
-    """Nor does none, nor the other way round."""
+    """No token does not either, and the operator's token does not open the clients' side."""
     for token in (TOKEN, "", "x"):
         assert server.request(method, "/control/episodes", token=token)[0] == 401
     for path in ("/reset", "/step", "/state", "/mcp", "/docs"):
@@ -127,14 +127,14 @@ def test_the_clients_token_does_not_open_the_operators_side(server: Served, meth
 
 
 def test_other_machines_need_a_token() -> None:
-    """It does not start without one."""
+    """The application does not start without one."""
     table = SessionTable(lambda: mlrcbench.make("_template"))
     with pytest.raises(mlrcbench.MlrcbenchError, match="needs a token"):
         openenv.http_app(table, CONTROL, loopback=False)
 
 
-def test_a_client_that_goes_away_in_the_middle_of_a_command(server: Served) -> None:
-    """Its episode ends with it, and the command too."""
+def test_a_client_that_disconnects_during_a_command(server: Served) -> None:
+    """Its episode and the command end with it."""
     before = server.holds()
     one = websocket(server, token=TOKEN)
     one.sendall(frame(RESET))
@@ -147,7 +147,7 @@ def test_a_client_that_goes_away_in_the_middle_of_a_command(server: Served) -> N
 
 
 def test_an_idle_one_is_closed_and_a_working_one_is_not(server: Served) -> None:
-    """Whoever works longer than the limit on silence gets the answer."""
+    """A call that takes longer than the idle limit gets its answer."""
     with (
         contextlib.closing(websocket(server, token=TOKEN)) as idle,
         contextlib.closing(websocket(server, token=TOKEN)) as working,
@@ -164,7 +164,7 @@ def test_an_idle_one_is_closed_and_a_working_one_is_not(server: Served) -> None:
 
 
 def test_nonsense_is_answered_and_leaves_nothing(server: Served) -> None:
-    """Malformed, cut, outsized and too many messages; afterwards it holds what it held, and answers."""
+    """Malformed, cut, too large and too many messages; afterwards the server holds no more, and answers."""
     before = server.holds()
     nested = b"[" * 100_000
     with abandoned(server, 30, b"GET /ws HTTP/1.1\r\nHost: local"):
@@ -201,7 +201,7 @@ def test_nonsense_is_answered_and_leaves_nothing(server: Served) -> None:
 
 
 def test_two_hundred_sessions_opened_and_abandoned(server: Served) -> None:
-    """No more than the limits allow begin; after them, working clients find room again."""
+    """No more than the limits allow begin; afterwards there is room for clients again."""
     before = server.holds()
     for wave in range(4):
         sockets = []

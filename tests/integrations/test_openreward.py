@@ -1,4 +1,4 @@
-"""OpenReward: its own client plays; attackers with sockets get nowhere."""
+"""OpenReward: its own client plays; attackers with sockets do not succeed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytest.importorskip("openreward.environments")
 
 import mlrcbench
 from mlrcbench.integrations import openreward
-from mlrcbench.integrations.hosting import SessionTable
+from mlrcbench.integrations.serving.episodes import SessionTable
 from tests.integrations.attacker import CONTROL, NONSENSE, Served, abandoned, answer_to, free_port, until
 
 SESSIONS, IDLE = 3, 4.0
@@ -23,14 +23,14 @@ KEY = {"X-API-Key": TOKEN}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Of a few episodes that are reaped soon, with a token."""
+    """A server of few episodes, with a short idle limit and a token."""
     folder, port = tmp_path_factory.mktemp("openreward"), free_port()
-    words = ["openreward", "_template", "--port", str(port), "--records", str(folder / "records")]
+    command = ["openreward", "_template", "--port", str(port), "--records", str(folder / "records")]
     limits = ["--sessions", str(SESSIONS), "--idle", str(IDLE), "--tasks", "5"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLRCBENCH_TOKEN", TOKEN)
-        served = Served([*words, *limits], folder / "tmp", port, "the host")
-    sid = _create(served)  # what a server needs once and keeps is there from now on
+        served = Served([*command, *limits], folder / "tmp", port, "the host")
+    sid = _create(served)  # loads what a server needs once and keeps
     assert "evaluation" in _call(served, sid, "evaluate")[-1]
     _post(served, "/delete", sid)
     until(lambda: _all_ended(served))
@@ -40,12 +40,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def client(server: Served, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The environment as OpenReward's client has it."""
+    """The environment in OpenReward's client."""
     monkeypatch.setenv("OPENREWARD_DISABLE_UPDATE_CHECK", "1")
     from openreward import OpenReward
 
-    with OpenReward(api_key=TOKEN) as made:
-        yield made.environments.get("_template", base_url=f"http://127.0.0.1:{server.port}")
+    with OpenReward(api_key=TOKEN) as openreward_client:
+        yield openreward_client.environments.get("_template", base_url=f"http://127.0.0.1:{server.port}")
 
 
 def _all_ended(server: Served) -> bool:
@@ -57,8 +57,8 @@ def _post(server: Served, path: str, sid: str, body: Any = None) -> tuple[int, A
 
 
 def _create(server: Served, sid: str = "warm", instance: Any = 0) -> str:
-    status, found = _post(server, "/create", sid, {"task_spec": {"instance": instance}})
-    assert status == 200, found
+    status, answer = _post(server, "/create", sid, {"task_spec": {"instance": instance}})
+    assert status == 200, answer
     return sid
 
 
@@ -70,7 +70,7 @@ def _call(server: Served, sid: str, name: str, **arguments: Any) -> list[str]:
 
 
 def test_a_client_plays_an_episode(client: Any) -> None:
-    """Splits share no instance; a reward comes with its answer, the score on test at the end."""
+    """Splits share no instance; each answer has its reward, and the last one the score on test."""
     assert client.list_splits() == ["train", "test"]
     assert client.num_tasks("train") == 5
     specs = [one.task_spec for split in ("train", "test") for one in client.list_tasks(split)]
@@ -91,7 +91,7 @@ def test_a_client_plays_an_episode(client: Any) -> None:
 
 
 def test_sessions_do_not_see_each_other(client: Any, server: Served) -> None:
-    """Neither's files; and the same task gives both the same instance."""
+    """Neither sees the other's files; the same task gives both the same instance."""
     task = client.get_task("test", 1)
     with client.session(task) as one, client.session(task) as two:
         one.call_tool("write_file", {"path": "mine.txt", "text": "1"})
@@ -104,7 +104,7 @@ def test_sessions_do_not_see_each_other(client: Any, server: Served) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_the_clients_token_does_not_open_the_operators_side(server: Served, method: str) -> None:
-    """Nor does none, nor the other way round."""
+    """No token does not either, and the operator's token does not open the clients' side."""
     for token in (TOKEN, "", "x"):
         assert server.request(method, "/control/episodes", token=token)[0] == 401
     for path in ("/create", "/create_session", "/_template/call", "/_template/prompt", "/list_environments"):
@@ -113,14 +113,14 @@ def test_the_clients_token_does_not_open_the_operators_side(server: Served, meth
 
 
 def test_other_machines_need_a_token() -> None:
-    """It does not start without one."""
+    """The application does not start without one."""
     table = SessionTable(lambda: mlrcbench.make("_template"))
     with pytest.raises(mlrcbench.MlrcbenchError, match="needs a token"):
         openreward.http_app(table, CONTROL, competition="_template", loopback=False)
 
 
-def test_a_session_is_deleted_in_the_middle_of_a_command(server: Served) -> None:
-    """The command ends with it, whether or not its client is still there."""
+def test_a_session_is_deleted_during_a_command(server: Served) -> None:
+    """The command ends with it, whether or not its client is still connected."""
     before = server.holds()
     sid = _create(server, "middle")
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
@@ -136,7 +136,7 @@ def test_a_session_is_deleted_in_the_middle_of_a_command(server: Served) -> None
 
 
 def test_an_idle_one_is_ended_and_a_working_one_is_not(server: Served) -> None:
-    """Whoever works longer than the limit on silence gets the answer."""
+    """A call that takes longer than the idle limit gets its answer."""
     idle, working = _create(server, "idle"), _create(server, "working")
     assert "finished" in "".join(_call(server, working, "run", command=f"sleep {2 * IDLE}; echo finished"))
     assert "the episode is over" in "".join(_call(server, idle, "run", command="ls"))
@@ -146,7 +146,7 @@ def test_an_idle_one_is_ended_and_a_working_one_is_not(server: Served) -> None:
 
 
 def test_nonsense_is_answered_and_leaves_nothing(server: Served) -> None:
-    """Malformed, cut, outsized and too many messages; afterwards it holds what it held, and answers."""
+    """Malformed, cut, too large and too many messages; afterwards the server holds no more, and answers."""
     before = server.holds()
     with abandoned(server, 30, b"POST /create HTTP/1.1\r\nHost: local"):
         for data in NONSENSE:

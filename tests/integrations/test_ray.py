@@ -1,4 +1,4 @@
-"""Ray: episodes as actors, and PPO of RLlib on the numeric environment; both as the examples show it."""
+"""Ray: episodes as actors, and PPO of RLlib on the numeric environment, by the examples."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "integrations"
 
 @pytest.fixture
 def folder() -> Iterator[str]:
-    """Ray's own, of a short name, as it holds sockets."""
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as made:
-        yield made
+    """A folder for Ray's sockets, which need a short path."""
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as path:
+        yield path
 
 
-def _run(name: str, folder: str, *words: str) -> str:
+def _run(name: str, folder: str, *options: str) -> str:
     environment = {**os.environ, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_TMPDIR": folder}
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), *words],
+        [sys.executable, str(EXAMPLES / name), *options],
         capture_output=True,
         text=True,
         check=False,
@@ -39,7 +39,7 @@ def _run(name: str, folder: str, *words: str) -> str:
 
 @pytest.mark.slow
 def test_actors_play_episodes(folder: str) -> None:
-    """Two at once, to the reward."""
+    """Two play at once, up to the reward."""
     assert len(re.findall(r"return [+-]0\.\d+", _run("ray_actors.py", folder))) == 2
 
 

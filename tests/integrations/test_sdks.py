@@ -1,4 +1,4 @@
-"""Agent SDKs: each SDK's own loop plays an episode, against a scripted server, by its example."""
+"""Agent SDKs: in each example the SDK's own loop plays an episode, against a scripted server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _need(*modules: str) -> None:
 
 
 def _run(example: str, **variables: str) -> str:
-    """An example's output; the network is out of its reach but for the server."""
+    """An example's output; it can only reach the scripted server."""
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / example), "scripted", "_template"],
         env={**os.environ, "OPENAI_API_KEY": "none", "ANTHROPIC_API_KEY": "none", **variables},
@@ -50,15 +50,15 @@ def _run(example: str, **variables: str) -> str:
     return done.stdout
 
 
-def _check(output: str, told: list[str]) -> None:
-    """The reference's reward; and what the tools answered, in the order of the calls."""
+def _check(output: str, answers: list[str]) -> None:
+    """Check the reward, which is the reference's, and the tools' answers in the order of the calls."""
     last = output.splitlines()[-1]
     assert last.startswith(("6 steps, reward 1.0", "6 steps, reward 0.9")), output
-    assert "def predict" in told[0]
-    assert "error: 'main.py' is protected" in told[1]
-    assert "replaced 'method.py'" in told[2]
-    assert "held-out points" in told[3]
-    assert "root mean squared error" in told[4]
+    assert "def predict" in answers[0]
+    assert "error: 'main.py' is protected" in answers[1]
+    assert "replaced 'method.py'" in answers[2]
+    assert "held-out points" in answers[3]
+    assert "root mean squared error" in answers[4]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def _check(output: str, told: list[str]) -> None:
     ],
 )
 def test_an_sdk_plays_an_episode(example: str, needs: tuple[str, ...], end: Answer) -> None:
-    """It offers each action with its description, makes each call once, and hands the answers back."""
+    """It offers each action with its description, makes each call once, and returns the answers."""
     _need(*needs)
     script = [*(call(name, **arguments) for name, arguments in CALLS), end]
     with ScriptedServer(script) as server:
@@ -82,28 +82,28 @@ def test_an_sdk_plays_an_episode(example: str, needs: tuple[str, ...], end: Answ
         schema = offered[spec["name"]]["parameters"]
         assert set(schema["properties"]) == set(spec["parameters"]["properties"])
         assert set(schema.get("required", ())) == set(spec["parameters"]["required"])
-    told = [
+    answers = [
         message["content"] if isinstance(message["content"], str) else json.dumps(message["content"])
         for message in server.requests[-1]["messages"]
         if message["role"] in ("tool", "tool-response") or "tool_call_id" in message
     ]
-    _check(output, told or _observations(server.requests[-1]))
+    _check(output, answers or _observations(server.requests[-1]))
 
 
 def _observations(request: dict[str, Any]) -> list[str]:
-    """The answers of tools, from an SDK that sends them as the user's words."""
+    """The answers of tools, from an SDK that sends them as messages of the user."""
     texts = [part["text"] for message in request["messages"] for part in message["content"]]
     return [text for text in texts if text.startswith("Observation:")]
 
 
 @contextmanager
 def _messages_server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server of Anthropic's protocol that makes the calls of `CALLS`."""
+    """A server of Anthropic's protocol whose model makes the calls of `CALLS`."""
     requests: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, format: str, *args: Any) -> None:
-            """Nothing is printed."""
+            """Print nothing."""
 
         def do_POST(self) -> None:
             requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
@@ -143,11 +143,86 @@ def test_anthropic_tool_calls() -> None:
     assert [block["is_error"] for block in results] == [False, True, False, False, False]
 
 
-def test_an_agent_goes_on_after_the_end() -> None:
-    """It is told that the episode is over, and no step is made."""
-    _need("langchain", "langchain_openai")
-    script = [call("submit"), call("run", command="true"), say("Done.")]
+SDKS = [
+    ("langchain_agent.py", ("langchain", "langchain_openai")),
+    ("smolagents_agent.py", ("smolagents", "openai")),
+    ("openai_agents_run.py", ("agents", "openai")),
+]
+
+
+@pytest.mark.parametrize(("example", "needs"), SDKS)
+def test_an_agent_stops_when_the_episode_is_over(example: str, needs: tuple[str, ...]) -> None:
+    """Its model is not asked again after `submit`; a `submit` that is refused ends nothing."""
+    _need(*needs)
+    script = [call("submit", comment="now"), call("submit"), *[call("run", command="true")] * 60]
     with ScriptedServer(script) as server:
-        output = _run("langchain_agent.py", OPENAI_BASE_URL=server.url)
-    assert output.startswith("1 steps")
-    assert "the episode is over" in server.requests[-1]["messages"][-1]["content"]
+        output = _run(example, OPENAI_BASE_URL=server.url)
+    steps = 1 if example.startswith("smolagents") else 2  # it checks arguments itself
+    assert output.splitlines()[-1].startswith(f"{steps} steps, reward")
+    assert len(server.requests) == 2
+
+
+def test_an_agent_that_continues_after_the_end(tmp_path: Path) -> None:
+    """It reads that the episode is over, and no step is made."""
+    _need("langchain_core")
+    from mlrcbench.integrations.langchain import tools
+
+    with mlrcbench.Session(mlrcbench.make("_template", records=tmp_path)) as session:
+        session.begin(seed=0)
+        by_name = {tool.name: tool for tool in tools(session)}
+        by_name["submit"].invoke({})
+        assert "the episode is over" in by_name["run"].invoke({"command": "true"})
+        assert session.calls == 1
+
+
+@pytest.mark.parametrize("needs", ["smolagents", "agents", "langchain_core"])
+def test_a_failure_of_the_infrastructure_is_an_exception(
+    needs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves the framework's own loop, and the model is not asked again."""
+    _need(needs, "openai", *(["langchain", "langchain_openai"] if needs == "langchain_core" else []))
+
+    def fail(*_: object) -> None:
+        raise mlrcbench.SandboxError("gone")
+
+    with (
+        ScriptedServer([call("run", command="true")] * 60) as server,
+        mlrcbench.Session(mlrcbench.make("_template", records=tmp_path)) as session,
+    ):
+        briefing = session.begin(seed=0)
+        monkeypatch.setattr(session.env, "step", fail)
+        with pytest.raises(Exception, match="gone"):
+            {"smolagents": _smolagents, "agents": _openai_agents, "langchain_core": _langchain}[needs](
+                server.url, session, briefing
+            )
+        assert len(server.requests) == 1
+
+
+def _smolagents(url: str, session: mlrcbench.Session, briefing: str) -> None:
+    from smolagents import OpenAIModel, ToolCallingAgent
+
+    from mlrcbench.integrations.smolagents import run, tools
+
+    agent = ToolCallingAgent(tools(session), OpenAIModel("m", url, api_key="none"), max_tool_threads=1)
+    run(agent, session, briefing)
+
+
+def _langchain(url: str, session: mlrcbench.Session, briefing: str) -> None:
+    from langchain.agents import create_agent
+    from langchain_openai import ChatOpenAI
+
+    from mlrcbench.integrations.langchain import tools
+
+    model: Any = ChatOpenAI(model="m", base_url=url, api_key="none")
+    create_agent(model, tools(session)).invoke({"messages": [("user", briefing)]})
+
+
+def _openai_agents(url: str, session: mlrcbench.Session, briefing: str) -> None:
+    import openai
+    from agents import Agent, OpenAIChatCompletionsModel, Runner, set_tracing_disabled
+
+    from mlrcbench.integrations.openai_agents import tools
+
+    set_tracing_disabled(True)
+    model = OpenAIChatCompletionsModel("m", openai.AsyncOpenAI(base_url=url, api_key="none"))
+    Runner.run_sync(Agent(name="researcher", model=model, tools=list(tools(session))), briefing)

@@ -1,4 +1,4 @@
-"""TRL: the methods say what the actions say; its own trainer plays, scores and learns."""
+"""TRL: the methods describe the actions; its own trainer plays, scores and learns."""
 
 from __future__ import annotations
 
@@ -19,82 +19,82 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "integrations" / "trl_grpo.py
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[ActionEnvironment]:
-    """An environment as TRL makes one."""
-    one = environment("_template", sandbox="process", records=tmp_path, instances=2)()  # type: ignore[call-arg]
-    yield one
-    one._session.close()
+def env(tmp_path: Path) -> Iterator[ActionEnvironment]:
+    """An environment as TRL makes it."""
+    made = environment("_template", sandbox="process", records=tmp_path, instances=2)()  # type: ignore[call-arg]
+    yield made
+    made._session.close()
 
 
 def test_a_methods_schema_is_the_tools() -> None:
-    """As transformers derives it from signature, hints and docstring."""
+    """The schema is derived by transformers from signature, hints and docstring."""
     schemas = pytest.importorskip("transformers.utils")
     cls = environment("_template")
     for spec in mlrcbench.tool_specs():
-        found = schemas.get_json_schema(getattr(cls, spec["name"]))["function"]
-        assert found["description"] == spec["description"]
-        found["parameters"]["properties"].pop("self", None)
-        assert set(found["parameters"]["properties"]) == set(spec["parameters"]["properties"])
-        for name, told in spec["parameters"]["properties"].items():
-            got = found["parameters"]["properties"][name]
-            assert got["description"] == told["description"]
-            assert got.get("enum") == told.get("enum")
-            assert [got["type"], *(["null"] if got.get("nullable") else [])] == (
-                told["type"] if isinstance(told["type"], list) else [told["type"]]
+        derived = schemas.get_json_schema(getattr(cls, spec["name"]))["function"]
+        assert derived["description"] == spec["description"]
+        derived["parameters"]["properties"].pop("self", None)
+        assert set(derived["parameters"]["properties"]) == set(spec["parameters"]["properties"])
+        for name, expected in spec["parameters"]["properties"].items():
+            argument = derived["parameters"]["properties"][name]
+            assert argument["description"] == expected["description"]
+            assert argument.get("enum") == expected.get("enum")
+            assert [argument["type"], *(["null"] if argument.get("nullable") else [])] == (
+                expected["type"] if isinstance(expected["type"], list) else [expected["type"]]
             )
 
 
-def test_every_public_method_is_an_action(made: ActionEnvironment) -> None:
-    """But the two that TRL itself calls: whatever is public, a model can call."""
-    public = {name for name in dir(type(made)) if not name.startswith("_")}
+def test_every_public_method_is_an_action(env: ActionEnvironment) -> None:
+    """A model can call every public method, except for the two that TRL itself calls."""
+    public = {name for name in dir(type(env)) if not name.startswith("_")}
     assert public - {"reset", "get_reward"} == {spec["name"] for spec in mlrcbench.tool_specs()}
 
 
-def test_an_episode_after_the_other(made: ActionEnvironment) -> None:
-    """A row's instance is played; the reward is asked for once the model is silent; then it starts anew."""
+def test_an_episode_after_the_other(env: ActionEnvironment) -> None:
+    """A row's instance is played; the reward is read when the model is done; then another begins."""
     method = mlrcbench.get_competition("_template").overlay("reference")["method.py"]
     first, second = rows(range(2))
-    assert "## Actions" in made.reset(**first)
-    assert "replaced" in made.write_file(path="method.py", text=method)  # type: ignore[attr-defined]
-    assert "error" in made._session.call("run", {}).text
-    assert made.get_reward() == pytest.approx(1.0, abs=0.1)
-    assert made.get_reward() == made._session.reward
-    made.reset(**second)
-    assert made.get_reward() == pytest.approx(0.0, abs=0.2)
-    assert made._session.env.record is not None
+    assert "## Actions" in env.reset(**first)
+    assert "replaced" in env.write_file(path="method.py", text=method)  # type: ignore[attr-defined]
+    assert "error" in env._session.call("run", {}).text
+    assert env.get_reward() == pytest.approx(1.0, abs=0.1)
+    assert env.get_reward() == env._session.reward
+    env.reset(**second)
+    assert env.get_reward() == pytest.approx(0.0, abs=0.2)
+    assert env._session.env.record is not None
 
 
 def test_a_failure_of_the_infrastructure_is_no_reward(
-    made: ActionEnvironment, monkeypatch: pytest.MonkeyPatch
+    env: ActionEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The model is told that it is over; who asks for the reward gets the error."""
-    made.reset()
+    """The model reads that the episode is over; asking for the reward raises the error."""
+    env.reset()
 
     def fail(*_: object) -> None:
         raise mlrcbench.SandboxError("gone")
 
-    monkeypatch.setattr(made._session.env, "step", fail)
-    assert "infrastructure" in made.run("true")  # type: ignore[attr-defined]
+    monkeypatch.setattr(env._session.env, "step", fail)
+    assert "infrastructure" in env.run("true")  # type: ignore[attr-defined]
     with pytest.raises(mlrcbench.SandboxError, match="gone"):
-        made.get_reward()
+        env.get_reward()
     monkeypatch.undo()
+    env.reset()
+    assert env.get_reward() == pytest.approx(0.0, abs=0.2)
+
+
+def test_a_dropped_environment_is_cleaned_up(tmp_path: Path) -> None:
+    """The workspace is removed with the environment, which nobody closes."""
+    made = environment("_template", sandbox="process", records=tmp_path)()  # type: ignore[call-arg]
     made.reset()
-    assert made.get_reward() == pytest.approx(0.0, abs=0.2)
-
-
-def test_what_is_dropped_is_cleaned_up(tmp_path: Path) -> None:
-    """The workspace goes with the environment, which nobody closes."""
-    one = environment("_template", sandbox="process", records=tmp_path)()  # type: ignore[call-arg]
-    one.reset()
-    folder = one._session.env._folder.path
+    folder = made._session.env._keeper._folder.path
     assert folder.exists()
-    del one
+    del made
     gc.collect()
     assert not folder.exists()
 
 
 def test_the_trainer_plays_and_learns() -> None:
-    """Its own loop makes three calls in each rollout, none fails, rewards differ, weights move."""
+    """Its own loop makes three calls in each rollout, none fails, rewards differ, weights change."""
     pytest.importorskip("trl")
     done = subprocess.run(
         [sys.executable, str(EXAMPLE)],

@@ -16,6 +16,7 @@ pytest.importorskip("verifiers.v1")
 
 import mlrcbench
 import mlrcbench_vf
+from mlrcbench.integrations.verifiers import ResearchTaskset, with_signature
 from mlrcbench.testing.endpoint import Answer, ScriptedServer, call, say
 
 LINE = """import numpy as np
@@ -34,37 +35,42 @@ PLAN = (
 
 
 def _script(request: dict[str, Any]) -> Answer:
-    """The plan's next call, by how many have been answered; rollouts share the server."""
+    """The plan's next call, by the number of answered ones; rollouts share the server."""
     done = sum(message["role"] == "tool" for message in request["messages"])
     return PLAN[done] if done < len(PLAN) else say("Done.")
 
 
+def test_the_loader_finds_one_taskset() -> None:
+    """The top-level module, which verifiers imports, exports it by `__all__`."""
+    assert [getattr(mlrcbench_vf, name) for name in mlrcbench_vf.__all__] == [ResearchTaskset]
+
+
 def test_tools_have_the_actions_arguments() -> None:
-    """Names, defaults and descriptions, so that a model sees what it sees elsewhere."""
+    """Names, defaults and descriptions are those that a model sees elsewhere."""
     for spec in mlrcbench.tool_specs():
-        made = mlrcbench_vf.with_signature(lambda: None, spec)
+        function = with_signature(lambda: None, spec)
         schema = spec["parameters"]
-        found = inspect.signature(made).parameters
-        assert list(found) == list(schema["properties"])
-        required = [name for name, one in found.items() if one.default is inspect.Parameter.empty]
+        arguments = inspect.signature(function).parameters
+        assert list(arguments) == list(schema["properties"])
+        required = [name for name, one in arguments.items() if one.default is inspect.Parameter.empty]
         assert required == schema["required"]
-        for name, one in found.items():
+        for name, one in arguments.items():
             assert one.annotation.__metadata__[0].description == schema["properties"][name]["description"]
 
 
 @pytest.mark.slow
 def test_an_evaluation_plays_two_instances(tmp_path: Path) -> None:
-    """With verifiers' own loop, harness and tool servers; the episodes are won, and leave nothing running."""
-    words = ["mlrcbench-vf", "--env.taskset.competition", "_template", "--env.taskset.instances", "2"]
-    words += ["-n", "2", "-m", "stub", "--client.api-key-var", "STUB_KEY", "--no-push"]
-    words += ["--env.agent.harness.id", "null", "--env.agent.runtime.type", "subprocess"]
+    """Its own loop, harness and tool servers win the episodes, and leave nothing running."""
+    options = ["mlrcbench-vf", "--env.taskset.competition", "_template", "--env.taskset.instances", "2"]
+    options += ["-n", "2", "-m", "stub", "--client.api-key-var", "STUB_KEY", "--no-push"]
+    options += ["--env.agent.harness.id", "null", "--env.agent.runtime.type", "subprocess"]
     programs = Path(sys.executable).parent
     environment = {**os.environ, "STUB_KEY": "none", "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     with ScriptedServer(_script) as server:
         subprocess.run(
             [
                 str(programs / "vf-eval"),
-                *words,
+                *options,
                 "--client.base-url",
                 server.url,
                 "--output-dir",
@@ -84,7 +90,7 @@ def test_an_evaluation_plays_two_instances(tmp_path: Path) -> None:
 
 
 def _find(value: Any, key: str) -> Any:
-    """The first value of a key, at any depth, that is a number or holds one."""
+    """The first value of a key at any depth; of a dictionary its first value."""
     if isinstance(value, dict):
         if key in value:
             inner = value[key]
@@ -92,7 +98,7 @@ def _find(value: Any, key: str) -> Any:
         value = list(value.values())
     if isinstance(value, list):
         for one in value:
-            found = _find(one, key)
-            if found is not None:
-                return found
+            inner = _find(one, key)
+            if inner is not None:
+                return inner
     return None

@@ -1,6 +1,6 @@
-"""The whole way: a run that is killed in the middle and gone on with, its report, its numbers again.
+"""From a run to its report: killed in the middle and continued, with all numbers computed again.
 
-By default on the competitions that cost least. MLRCBENCH_TEST_ALL=1 takes all that are listed.
+By default the template is played; with MLRCBENCH_TEST_ALL=1 all listed competitions are.
 """
 
 from __future__ import annotations
@@ -31,59 +31,57 @@ COMMAND = ["run", *COMPETITIONS, "--agent", *AGENTS, "--instances", str(INSTANCE
 
 
 @pytest.mark.slow
-def test_a_run_is_killed_gone_on_with_and_reported(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Finished episodes are kept as they are, the rest is played, and the report says what records say."""
+def test_a_run_is_killed_continued_and_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Finished episodes stay as they are, the rest is played, and the report agrees with the records."""
     root = tmp_path / "run"
-    words = [*COMMAND, "--jobs", "2", "--out", str(root), "--quiet"]
-    kept = _kill_in_the_middle(words, root)
-    assert main(words) == 0
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    command = [*COMMAND, "--jobs", "2", "--out", str(root), "--quiet"]
+    finished = _kill_in_the_middle(command, root)
+    assert main(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
     results = [json.loads(path.read_text()) for path in root.glob("episodes/*/result.json")]
     assert len(results) == EPISODES
     assert {one["outcome"] for one in results} == {"played"}
 
     files = {kind: tmp_path / f"report.{kind}" for kind in ("html", "json", "markdown", "csv")}
-    options = [word for kind, path in files.items() for word in (f"--{kind}", str(path))]
+    options = [option for kind, path in files.items() for option in (f"--{kind}", str(path))]
     assert main(["report", str(root), *options, "--quiet"]) == 0
-    found = json.loads(files["json"].read_text())
+    report = json.loads(files["json"].read_text())
     gains = _gains_of_records(root)
     assert sum(map(len, gains.values())) == EPISODES
-    _check_leaderboard(found["leaderboard"], gains)
-    _check_the_rest(found, gains)
+    _check_leaderboard(report["leaderboard"], gains)
+    _check_the_rest(report, gains)
     assert len(files["csv"].read_text().splitlines()) == EPISODES + 1
     assert f"{EPISODES} episodes" in files["markdown"].read_text()
     assert files["html"].read_text().count("<figure>") >= 2
     assert "reference" in capsys.readouterr().out
 
 
-def _kill_in_the_middle(words: list[str], root: Path) -> dict[Path, int]:
-    """Start the command, kill it with SIGKILL when it has played some, wait until all of it is dead.
+def _kill_in_the_middle(command: list[str], root: Path) -> dict[Path, int]:
+    """Start the command, kill it after some episodes, and wait until all its processes are dead.
 
     Returns:
-        The results that were there, and when they were written.
+        The results that it wrote, and when it wrote them.
     """
-    process = subprocess.Popen([sys.executable, "-m", "mlrcbench", *words], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "mlrcbench", *command], stdout=subprocess.DEVNULL)
     _until(lambda: len(list(root.glob("episodes/*/result.json"))) >= 2, 600.0)
     below = _below(process.pid)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     _until(lambda: not any(_alive(pid) for pid in below))
-    kept = {path: path.stat().st_mtime_ns for path in root.glob("episodes/*/result.json")}
-    assert 2 <= len(kept) < EPISODES
-    return kept
+    finished = {path: path.stat().st_mtime_ns for path in root.glob("episodes/*/result.json")}
+    assert 2 <= len(finished) < EPISODES
+    return finished
 
 
 def _gains_of_records(root: Path) -> dict[tuple[str, str], list[float]]:
     """(agent, competition) -> relative improvements on test, from records and cards alone."""
     gains: dict[tuple[str, str], list[float]] = {}
     for folder in sorted(root.glob("episodes/*")):
-        told = json.loads((folder / "result.json").read_text())
-        lines = (folder / told["record"] / "record.jsonl").read_text().splitlines()
+        result = json.loads((folder / "result.json").read_text())
+        lines = (folder / result["record"] / "record.jsonl").read_text().splitlines()
         entries = [json.loads(line) for line in lines]
         header = entries[0]
-        assert header["instance"] == told["assignment"]["instance"]
+        assert header["instance"] == result["assignment"]["instance"]
         (value,) = [
             entry["score"]["value"]
             for entry in entries
@@ -91,21 +89,21 @@ def _gains_of_records(root: Path) -> dict[tuple[str, str], list[float]]:
         ]
         anchors = mlrcbench.get_competition(header["competition"]).card.tier("mini").anchors["test"]
         low, high = anchors.baseline.value, anchors.target.value
-        key = told["assignment"]["agent"], header["competition"]
+        key = result["assignment"]["agent"], header["competition"]
         gains.setdefault(key, []).append((value - low) / (high - low))
     return gains
 
 
 def _check_leaderboard(rows: list[dict[str, Any]], gains: dict[tuple[str, str], list[float]]) -> None:
-    """Means, the mean of means, the interquartile mean, successes; ordered by the mean."""
+    """Check means, the mean of means, the interquartile mean, successes, and the order by mean."""
     assert sorted(row["agent"] for row in rows) == AGENTS
     assert [row["mean"] for row in rows] == sorted((row["mean"] for row in rows), reverse=True)
     for row in rows:
-        mine = {name: values for (agent, name), values in gains.items() if agent == row["agent"]}
-        means = {name: math.fsum(values) / len(values) for name, values in mine.items()}
+        by_competition = {name: values for (agent, name), values in gains.items() if agent == row["agent"]}
+        means = {name: math.fsum(values) / len(values) for name, values in by_competition.items()}
         assert row["means"] == pytest.approx(means)
         assert row["mean"] == pytest.approx(math.fsum(means.values()) / len(means))
-        pooled = sorted(value for values in mine.values() for value in values)
+        pooled = sorted(value for values in by_competition.values() for value in values)
         assert row["robust"]["value"] == pytest.approx(_middle_half(pooled))
         assert row["robust"]["lower"] <= row["robust"]["value"] <= row["robust"]["upper"]
         assert row["success"] == pytest.approx(sum(value > 0.05 for value in pooled) / len(pooled))
@@ -113,21 +111,21 @@ def _check_leaderboard(rows: list[dict[str, Any]], gains: dict[tuple[str, str], 
 
 
 def _middle_half(values: list[float]) -> float:
-    """Their mean, each value four times, so that a quarter of them is a whole number."""
+    """The interquartile mean, of each value four times, so that a quarter of them is a whole number."""
     four = [value for value in values for _ in range(4)]
     half = four[len(values) : -len(values)]
     return math.fsum(half) / len(half)
 
 
-def _check_the_rest(found: dict[str, Any], gains: dict[tuple[str, str], list[float]]) -> None:
-    """Best trials, pass@k, one line for each episode."""
+def _check_the_rest(report: dict[str, Any], gains: dict[tuple[str, str], list[float]]) -> None:
+    """Check best trials, pass@k, and the line for each episode."""
     for (agent, name), values in gains.items():
-        assert found["best"][agent][name] == pytest.approx(max(values))
+        assert report["best"][agent][name] == pytest.approx(max(values))
     for agent in AGENTS:
         per = INSTANCES * TRIALS
         wins = [sum(value > 0.05 for value in gains[agent, name]) for name in COMPETITIONS]
-        for k, chance in enumerate(found["pass_at"][agent], 1):
+        for k, chance in enumerate(report["pass_at"][agent], 1):
             misses = [math.comb(per - count, k) / math.comb(per, k) for count in wins]
             assert chance == pytest.approx(1 - math.fsum(misses) / len(misses))
-    counts = Counter((one["agent"], one["competition"]) for one in found["episodes"])
+    counts = Counter((one["agent"], one["competition"]) for one in report["episodes"])
     assert set(counts.values()) == {INSTANCES * TRIALS}

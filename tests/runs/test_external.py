@@ -1,4 +1,4 @@
-"""Agents that are programs: what they are told, and how each of their failures is named."""
+"""Agents that are programs: what they read, and how each of their failures is reported."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mlrcbench.errors import AgentError
 HONEST = """
     import json, sys
     for number, line in enumerate(sys.stdin):
-        told = json.loads(line)
-        assert "text" in told["observation"]
+        message = json.loads(line)
+        assert "text" in message["observation"]
         actions = [{"action": "run", "command": "echo hello"}, {"action": "evaluate"}, {"action": "submit"}]
         print(json.dumps(actions[number]), flush=True)
 """
@@ -25,12 +25,12 @@ HONEST = """
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """Where a test writes its agent."""
+    """The file into which a test writes its agent."""
     return tmp_path / "agent.py"
 
 
 def start(program: Path, text: str, seconds: float = 20.0) -> ExternalAgent:
-    """An agent that runs a Python text."""
+    """An agent that runs a Python script."""
     program.write_text(textwrap.dedent(text))
     return ExternalAgent([sys.executable, str(program)], seconds=seconds)
 
@@ -46,13 +46,13 @@ def test_a_program_plays_an_episode(env: mlrcbench.ResearchEnv, program: Path) -
 
 
 def test_nonsense_is_answered_like_any_agents(env: mlrcbench.ResearchEnv, program: Path) -> None:
-    """A line that is no action costs a step and is explained; the episode goes on."""
+    """A line that is not an action costs a step and is explained; the episode continues."""
     text = """
         import json, sys
         line = sys.stdin.readline()
         print("not JSON at all", flush=True)
-        told = json.loads(sys.stdin.readline())
-        assert told["info"]["error"], told
+        message = json.loads(sys.stdin.readline())
+        assert message["info"]["error"], message
         print('{"action": "submit"}', flush=True)
     """
     with start(program, text) as agent:
@@ -60,7 +60,7 @@ def test_nonsense_is_answered_like_any_agents(env: mlrcbench.ResearchEnv, progra
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds", "words"),
+    ("text", "seconds", "message"),
     [
         ("raise SystemExit(7)", 20.0, "ended with status 7"),
         ("import sys\nsys.stdin.readline()", 20.0, "ended with status 0"),
@@ -68,16 +68,16 @@ def test_nonsense_is_answered_like_any_agents(env: mlrcbench.ResearchEnv, progra
         ("import sys\nwhile True: sys.stdout.write('x' * 65536)", 60.0, "longer than"),
     ],
 )
-def test_a_program_that_breaks_the_protocol_is_named(
-    env: mlrcbench.ResearchEnv, program: Path, text: str, seconds: float, words: str
+def test_a_program_that_breaks_the_protocol_is_reported(
+    env: mlrcbench.ResearchEnv, program: Path, text: str, seconds: float, message: str
 ) -> None:
-    """As the agent's failure, and nothing of it is left."""
-    with pytest.raises(AgentError, match=words), start(program, text, seconds) as agent:
+    """It is the agent's failure, and its process ends."""
+    with pytest.raises(AgentError, match=message), start(program, text, seconds) as agent:
         play(env, agent, seed=0)
     assert agent._process is None
 
 
-def test_a_program_that_does_not_read_is_named(program: Path) -> None:
+def test_a_program_that_does_not_read_is_reported(program: Path) -> None:
     """A pipe that is full does not hold up the episode for ever."""
     with (
         pytest.raises(AgentError, match="did not read"),
@@ -86,7 +86,7 @@ def test_a_program_that_does_not_read_is_named(program: Path) -> None:
         agent.act({"text": "x" * 1_000_000}, {})
 
 
-def test_a_program_that_is_none_is_named() -> None:
-    """With the command that was tried."""
+def test_a_program_that_does_not_exist_is_reported() -> None:
+    """The error has the command that was tried."""
     with pytest.raises(AgentError, match="no-such-program"):
         ExternalAgent("no-such-program --now").act({}, {})

@@ -1,4 +1,4 @@
-"""Sandboxes to test: every tier that works for this user on this machine."""
+"""The sandboxes to test: every tier that works for this user on this machine."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mlrcbench.sandbox import ExecResult, Limits, Policy, Sandbox, open_sandbox
-from mlrcbench.sandbox.probe import verdict
-from mlrcbench.sandbox.supervisor import files
+from mlrcbench.sandbox.probe import probe_tier
+from mlrcbench.sandbox.supervisor import disk
 
 CONFINED = ("strong", "uid", "landlock")
 LIMITS = Limits(seconds=30)
@@ -20,7 +20,7 @@ Run = Callable[..., ExecResult]
 
 def open_or_skip(kind: str, policy: Policy) -> Sandbox:
     """A sandbox, or a skipped test where its tier does not work."""
-    if kind in CONFINED and not verdict(kind).works:
+    if kind in CONFINED and not probe_tier(kind).works:
         pytest.skip(f"{kind} does not work here")
     return open_sandbox(kind, policy)
 
@@ -31,7 +31,7 @@ def folder() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="mlrcbench-test-", dir="/tmp"))
     path.chmod(0o711)
     yield path
-    files.empty(str(path), seconds=60)
+    disk.empty(str(path), seconds=60)
     path.rmdir()
 
 
@@ -100,8 +100,8 @@ def text(result: ExecResult) -> str:
 
 
 def running(mark: str) -> list[int]:
-    """Processes on this machine whose command line contains a mark."""
-    found = []
+    """Process numbers on this machine whose command lines contain a mark."""
+    pids = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
@@ -109,5 +109,5 @@ def running(mark: str) -> list[int]:
             except OSError:
                 continue
             if mark.encode() in line and int(folder.name) != os.getpid():
-                found.append(int(folder.name))
-    return found
+                pids.append(int(folder.name))
+    return pids

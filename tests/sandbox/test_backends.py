@@ -45,7 +45,7 @@ def test_bubblewrap_leaves_nothing(bubble: Sandbox) -> None:
 
 
 def test_bubblewrap_refuses_root(space: Path) -> None:
-    """As root it would not change the user, so it is not used."""
+    """Bubblewrap is not used as root, because it would not change the user."""
     if os.geteuid():
         pytest.skip("only for root")
     with pytest.raises(SandboxError, match="root"):
@@ -54,7 +54,7 @@ def test_bubblewrap_refuses_root(space: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["/usr/bin/podman", "/usr/bin/docker"])
 def test_container_arguments(engine: str) -> None:
-    """The command line closes what it must and opens what the policy names."""
+    """The command line closes everything but what the policy names."""
     policy = Policy(Path("/w"), (Path("/d"),))
     limits = Limits(seconds=5, memory_bytes=1 << 30, processes=7, file_bytes=99)
     arguments = container.run_arguments(
@@ -97,14 +97,14 @@ def test_container_opens_on_request() -> None:
 
 
 def test_container_needs_an_image(space: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an image, the error says where to name one."""
+    """Without an image, the error says how to name one."""
     monkeypatch.delenv(container.IMAGE_VARIABLE, raising=False)
     with pytest.raises(SandboxError, match=container.IMAGE_VARIABLE):
         open_sandbox("container", Policy(space))
 
 
 def test_container_client_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine's client gets what it needs of the host's environment, and no key."""
+    """The engine's client gets the variables that it needs of the host's environment, and no key."""
     monkeypatch.setenv("SECRET_API_KEY", "x")
     made = container.ContainerSandbox.__new__(container.ContainerSandbox)
     assert "SECRET_API_KEY" not in made._env(LIMITS, "/tmp")
@@ -112,7 +112,7 @@ def test_container_client_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_container_runs(space: Path, data: Path) -> None:
-    """Where an engine and an image are at hand, a container confines and ends with its command."""
+    """Where an engine and an image are available, a container confines and ends with its command."""
     if reason := container.unavailable():
         pytest.skip(reason)
     with open_sandbox("container", Policy(space, (data,))) as sandbox:

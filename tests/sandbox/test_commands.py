@@ -1,9 +1,11 @@
-"""Running commands: what comes back, and when."""
+"""Running commands: what they return, and when."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,7 +16,7 @@ import pytest
 
 from mlrcbench.errors import SandboxError
 from mlrcbench.sandbox import Limits, Policy, Sandbox
-from tests.sandbox.conftest import LIMITS, Run, open_or_skip, text
+from tests.sandbox.conftest import CONFINED, LIMITS, Run, open_or_skip, text
 
 
 def test_output_and_status(any_run: Run) -> None:
@@ -49,15 +51,15 @@ def test_stdin_is_empty(any_run: Run) -> None:
 
 
 def test_too_long_a_command(any_run: Run) -> None:
-    """The system's refusal to start it is a result, not an error."""
+    """If the system refuses to start a command, that is a result, not an error."""
     result = any_run("true " + "x" * 300_000)
     assert result.exit_status == 126
     assert "Argument list too long" in text(result)
 
 
 @pytest.mark.parametrize("command", ["echo \0", "echo \ud800"])
-def test_what_no_shell_can_be_given(any_run: Run, command: str) -> None:
-    """A command that cannot be handed over is the agent's failure."""
+def test_commands_that_no_shell_can_be_given(any_run: Run, command: str) -> None:
+    """A command that cannot be passed to a shell is the agent's failure."""
     result = any_run(command)
     assert result.exit_status == 126
     assert "could not be started" in text(result)
@@ -95,7 +97,7 @@ def test_log(any_sandbox: Sandbox, folder: Path) -> None:
 
 
 def test_home_is_private_and_emptied(any_run: Run) -> None:
-    """HOME and TMPDIR are writable, and what is left in them is gone after the command."""
+    """HOME and TMPDIR are writable, and are emptied after the command."""
     deep = "cd ~; for i in $(seq 300); do mkdir d; cd d; done; touch f; chmod 000 ~/d"
     assert any_run(f"echo x > ~/a; echo y > $TMPDIR/b; mkdir -p ~/.config; ({deep})").exit_status == 0
     assert (
@@ -107,7 +109,7 @@ def test_home_is_private_and_emptied(any_run: Run) -> None:
 
 
 def test_permissions_taken_away(any_run: Run) -> None:
-    """A command that locks the workspace or its home locks out nobody."""
+    """A command that takes its own permissions away does not affect the next one."""
     any_run("chmod 000 .; chmod 000 ~; sleep 0.4")
     assert any_run("touch here ~/there").exit_status == 0
 
@@ -128,6 +130,26 @@ if __name__ == "__main__":
     assert text(result).splitlines() == ["[0, 1, 4, 9]", "True", "b"]
 
 
+# A program for an interpreter that was called by a relative path, so that `..` is in its own name for itself.
+CALLED_BY_RELATIVE_PATH = """
+import sys
+from pathlib import Path
+from mlrcbench.sandbox import Limits, Policy, open_sandbox
+assert ".." in sys.executable
+with open_sandbox(sys.argv[1], Policy(Path(sys.argv[2]))) as sandbox:
+    print(sandbox.run("python -c 'print(42)'", Limits(seconds=30)).head.decode(), end="")
+"""
+
+
+@pytest.mark.parametrize("kind", [*CONFINED, "process"])
+def test_an_interpreter_called_by_a_relative_path(kind: str, space: Path, tmp_path: Path) -> None:
+    """Commands can start the interpreter although the sandbox lacks a folder of that path."""
+    open_or_skip(kind, Policy(space)).close()
+    command = [os.path.relpath(sys.executable, tmp_path), "-c", CALLED_BY_RELATIVE_PATH, kind, str(space)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("42\n", "")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("module", ["numpy", "torch"])
 def test_packages(run: Run, module: str) -> None:
@@ -137,7 +159,7 @@ def test_packages(run: Run, module: str) -> None:
 
 
 def test_closed(any_sandbox: Sandbox) -> None:
-    """Closing twice is fine, running afterwards is not."""
+    """A sandbox may be closed twice, but runs no command afterwards."""
     any_sandbox.run("true", LIMITS)
     any_sandbox.close()
     any_sandbox.close()
@@ -161,8 +183,8 @@ def test_lost_supervisor(any_sandbox: Sandbox) -> None:
 
 
 def test_two_at_once(tier: str, folder: Path) -> None:
-    """Sandboxes of several threads run side by side and do not meet."""
-    found: dict[int, str] = {}
+    """Sandboxes of several threads run at the same time and do not affect each other."""
+    outputs: dict[int, str] = {}
 
     def work(number: int) -> None:
         space = folder / f"space-{number}"
@@ -170,7 +192,7 @@ def test_two_at_once(tier: str, folder: Path) -> None:
         with open_or_skip(tier, Policy(space)) as sandbox:
             for _ in range(5):
                 sandbox.run(f"echo {number} >> mine; sleep 0.05", LIMITS)
-            found[number] = text(
+            outputs[number] = text(
                 sandbox.run(f"cat mine; cat {folder}/space-{1 - number}/mine 2>&1 | tail -c 1", LIMITS)
             )
 
@@ -180,8 +202,8 @@ def test_two_at_once(tier: str, folder: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {number: output[:10] for number, output in found.items()} == {0: "0\n" * 5, 1: "1\n" * 5}
-    assert all(str(1 - number) not in output for number, output in found.items())
+    assert {number: output[:10] for number, output in outputs.items()} == {0: "0\n" * 5, 1: "1\n" * 5}
+    assert all(str(1 - number) not in output for number, output in outputs.items())
 
 
 def test_one_sandbox_in_two_threads(any_sandbox: Sandbox) -> None:
@@ -200,20 +222,20 @@ def test_one_sandbox_in_two_threads(any_sandbox: Sandbox) -> None:
 
 
 def test_zero_output_bytes(any_run: Run) -> None:
-    """No output may be asked for."""
+    """A command may be run without keeping any output."""
     result = any_run("echo hi", Limits(seconds=10, output_bytes=0))
     assert (result.head, result.tail, result.omitted) == (b"", b"", 3)
 
 
 def _watch_for_ten_seconds(command: str) -> None:
-    """As long as it runs: its supervisor's end is not its own yet."""
+    """Fail once the command has ended, or return after ten seconds; it ends soon after its supervisor."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         _supervisor_of(command)
 
 
 def _supervisor_of(command: str) -> int:
-    """The process that the shell of a command was left to."""
+    """The process number of a command's supervisor: the parent of its shell."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
@@ -222,3 +244,12 @@ def _supervisor_of(command: str) -> int:
             except OSError:
                 continue
     raise AssertionError("the command is not running")
+
+
+def test_git_works(run: Run) -> None:
+    """Git has an identity, and does not read the configuration of the machine, which may be closed."""
+    if shutil.which("git") is None:
+        pytest.skip("no git here")
+    result = run("git init -q . && git commit -q --allow-empty -m first && git log --format='%an %cn'")
+    assert text(result).splitlines()[-1] == "agent agent"
+    assert text(run("echo $GIT_CONFIG_NOSYSTEM")) == "1\n"

@@ -1,4 +1,4 @@
-"""Jobs: commands that go on while others run, under the same limits, and gone when told."""
+"""Jobs: commands that continue while others run, under the same limits, until they are ended."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 
 from mlrcbench.errors import SandboxError
 from mlrcbench.sandbox import MAX_JOBS, Limits, Policy, Sandbox
-from mlrcbench.sandbox.job import Job, Until
-from mlrcbench.sandbox.supervisor import place
+from mlrcbench.sandbox.contract import Job, Until
+from mlrcbench.sandbox.supervisor import box as supervisor_box
 from tests.sandbox.conftest import LIMITS, open_or_skip, running, text
 
 EATER = f"{sys.executable} -c 'x = [bytearray(1 << 20) for _ in range(150)]; input()' < <(sleep 60)"
@@ -39,11 +39,12 @@ def plain(space: Path, data: Path) -> Iterator[Sandbox]:
 # A search by a process that holds as many descriptors as a supervisor in an environment of many packages.
 SEARCH = """
 import os, resource, sys
-from mlrcbench.sandbox.supervisor.child import Confinement
+from mlrcbench.sandbox.supervisor.launcher import Confinement
 from mlrcbench.sandbox.supervisor.search import Search
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(2000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
-held = [os.open("/proc", os.O_RDONLY) for _ in range(1100)]
-search = Search(Confinement(held[0], enabled=False), os.open(sys.argv[1], os.O_RDONLY), "b", 0, final=True)
+descriptors = [os.open("/proc", os.O_RDONLY) for _ in range(1100)]
+log = os.open(sys.argv[1], os.O_RDONLY)
+search = Search(Confinement(descriptors[0], enabled=False), log, "b", 0, final=True)
 print(search.output > 1023, search.result(20)["end"])
 search.close()
 """
@@ -60,8 +61,8 @@ def match(pattern: str, start: int = 0) -> Until:
     return Until("match", pattern, start)
 
 
-def test_a_job_goes_on_while_commands_come_and_go(box: Sandbox, folder: Path, space: Path) -> None:
-    """It shares their files, its output is logged as it comes, and its end is told."""
+def test_a_job_continues_while_commands_come_and_go(box: Sandbox, folder: Path, space: Path) -> None:
+    """It shares their files, its output is logged at once, and a wait returns its end."""
     job, log = start(box, folder, "echo begun; until [ -e go ]; do sleep 0.02; done; cat go; exit 3")
     assert job.wait(match("begun"), 20).met == "match"
     assert log.read_text() == "begun\n"
@@ -78,7 +79,7 @@ def test_a_job_goes_on_while_commands_come_and_go(box: Sandbox, folder: Path, sp
 
 
 def test_jobs_write_what_commands_wrote(box: Sandbox, folder: Path) -> None:
-    """And the other way round: all run as one user."""
+    """Jobs and commands can write each other's files: all run as one user."""
     box.run("echo 1 > first; mkdir folder", LIMITS)
     job, _ = start(box, folder, "echo 2 >> first && echo 3 > folder/second; echo up; sleep 60")
     assert job.wait(match("up"), 20).met == "match"
@@ -86,7 +87,7 @@ def test_jobs_write_what_commands_wrote(box: Sandbox, folder: Path) -> None:
 
 
 def test_several_jobs_run_at_once_and_end_one_by_one(box: Sandbox, folder: Path) -> None:
-    """To kill one leaves the others and the commands alone."""
+    """Ending one does not affect the other jobs or the commands."""
     marks = [f"sleep 4321.{number}" for number in (81, 82, 83)]
     jobs = [start(box, folder, f"setsid {mark} & echo up; {mark}")[0] for mark in marks]
     for job in jobs:
@@ -105,7 +106,7 @@ def test_several_jobs_run_at_once_and_end_one_by_one(box: Sandbox, folder: Path)
 
 
 def test_daemons_end_with_their_job(box: Sandbox, folder: Path) -> None:
-    """A job ends with its main process; what it left is killed."""
+    """A job ends with its main process; the processes that it left are killed."""
     job, log = start(box, folder, "setsid sleep 4321.84 & echo said")
     assert job.wait(Until(), 20).met == "exit"
     assert log.read_text() == "said\n"
@@ -131,7 +132,7 @@ def test_daemons_end_with_their_job(box: Sandbox, folder: Path) -> None:
     ids=["seconds", "memory", "workspace", "processes"],
 )
 def test_limits_hold_for_jobs(box: Sandbox, folder: Path, command: str, limits: Limits, ending: str) -> None:
-    """Each job is watched like a command, and the sandbox goes on."""
+    """Each job is watched like a command, and the sandbox can still be used."""
     job, _ = start(box, folder, command, limits)
     waited = job.wait(Until(), 30)
     assert waited.result is not None
@@ -140,7 +141,7 @@ def test_limits_hold_for_jobs(box: Sandbox, folder: Path, command: str, limits: 
 
 
 def test_the_log_is_bounded(plain: Sandbox, folder: Path) -> None:
-    """However much a job prints; it is not held up."""
+    """The log stays small however much a job prints, and the job does not have to wait."""
     job, log = start(plain, folder, "yes | head -c 3000000; echo end", replace(LONG, log_bytes=1000))
     waited = job.wait(Until(), 20)
     assert waited.result is not None
@@ -150,7 +151,7 @@ def test_the_log_is_bounded(plain: Sandbox, folder: Path) -> None:
 
 
 def test_a_match_ends_with_its_line(box: Sandbox, folder: Path) -> None:
-    """Whatever follows is left for the next wait, running or ended; the last line needs no end."""
+    """The next wait searches what follows, also after the job's end; the last line needs no line end."""
     script = "printf 'a 1\\nb 1\\nlong \\rb 2\\nrest b'; sleep 0.3; echo; printf last"
     job, log = start(box, folder, script)
     ends = []
@@ -170,7 +171,7 @@ def test_a_match_ends_with_its_line(box: Sandbox, folder: Path) -> None:
 
 
 def test_a_match_that_does_not_come(plain: Sandbox, folder: Path) -> None:
-    """The wait is over in time, and later output is still searched."""
+    """The wait ends in time, and later output is still searched."""
     job, _ = start(plain, folder, "echo one; until [ -e go ]; do sleep 0.02; done; echo two; sleep 60")
     assert job.wait(match("two"), 0.2).met == "time"
     plain.run("touch go", LIMITS)
@@ -178,13 +179,13 @@ def test_a_match_that_does_not_come(plain: Sandbox, folder: Path) -> None:
 
 
 def test_a_match_where_a_thousand_descriptors_are_open(folder: Path) -> None:
-    """They are numbered beyond what `select.select` takes."""
+    """Then descriptors have numbers that `select.select` does not take."""
     (folder / "log").write_text("a 1\nb 1\nb 2\n")
     assert subprocess.check_output([sys.executable, "-c", SEARCH, folder / "log"]) == b"True 8\n"
 
 
 @pytest.mark.parametrize(
-    ("pattern", "words", "ended"),
+    ("pattern", "message", "ended"),
     [
         ("(a+)+$", "took more than", False),
         ("(a+)+$", "took more than", True),
@@ -198,9 +199,9 @@ def test_a_match_where_a_thousand_descriptors_are_open(folder: Path) -> None:
     ids=range(8),
 )
 def test_hostile_patterns_are_bounded(
-    plain: Sandbox, folder: Path, pattern: str, words: str, ended: bool
+    plain: Sandbox, folder: Path, pattern: str, message: str, ended: bool
 ) -> None:
-    """No pattern holds up the library; the job and the sandbox go on."""
+    """No pattern makes the library wait for long; the job and the sandbox can still be used."""
     job, log = start(plain, folder, f"printf '%s!\\n' {'a' * 1500}; {'true' if ended else 'sleep 60'}")
     if ended:
         assert job.wait(Until(), 20).met == "exit"
@@ -208,17 +209,17 @@ def test_hostile_patterns_are_bounded(
     else:
         assert job.wait(match("!"), 20).met == "match"
         waited = job.wait(match(pattern), 20)
-    assert (waited.met, words in waited.why) == ("error", True), waited.why
+    assert (waited.met, message in waited.why) == ("error", True), waited.why
     assert plain.run("true", LIMITS).exit_status == 0
 
 
 def test_supervisors_know_how_many_commands_there_may_be() -> None:
-    """They cannot import the number."""
-    assert place._MOST_COMMANDS == MAX_JOBS + 1
+    """Supervisors repeat the number, because they cannot import it."""
+    assert supervisor_box._MOST_COMMANDS == MAX_JOBS + 1
 
 
-def test_the_library_may_be_asked_from_another_thread_to_give_up(plain: Sandbox, folder: Path) -> None:
-    """An interrupted sandbox fails for who waits, and leaves nothing."""
+def test_another_thread_may_interrupt_a_sandbox(plain: Sandbox, folder: Path) -> None:
+    """A wait in an interrupted sandbox fails, and no process is left."""
     job, _ = start(plain, folder, "sleep 4321.85")
     threading.Timer(0.2, plain.interrupt).start()
     with pytest.raises(SandboxError):
@@ -231,11 +232,11 @@ def test_the_library_may_be_asked_from_another_thread_to_give_up(plain: Sandbox,
 
 
 def test_a_killed_library_leaves_no_job(box: Sandbox, folder: Path, space: Path) -> None:
-    """Nor what the job has started."""
+    """Nor does it leave the processes that the job has started."""
     code = (
         "import os, signal, sys\nfrom pathlib import Path\n"
         "from mlrcbench.sandbox import Limits, Policy, open_sandbox\n"
-        "from mlrcbench.sandbox.job import Until\n"
+        "from mlrcbench.sandbox.supervised_job import Until\n"
         "COMMAND = 'setsid sleep 4321.86 & echo up; sleep 4321.86'\n"
         "box = open_sandbox(sys.argv[1], Policy(Path(sys.argv[2])))\n"
         "job = box.start_job(COMMAND, Limits(60), log=Path(sys.argv[3]))\n"
@@ -243,8 +244,8 @@ def test_a_killed_library_leaves_no_job(box: Sandbox, folder: Path, space: Path)
         "print('ready', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
     kind = {"none": "process"}.get(box.isolation.tier, box.isolation.tier)
-    words = [sys.executable, "-c", code, kind, str(space), str(folder / "log")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, kind, str(space), str(folder / "log")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("ready\n", -9), done.stderr
     deadline = time.monotonic() + 20
     while running("sleep\x004321.86") and time.monotonic() < deadline:
@@ -253,7 +254,7 @@ def test_a_killed_library_leaves_no_job(box: Sandbox, folder: Path, space: Path)
 
 
 def test_a_closed_sandbox_starts_no_jobs(plain: Sandbox, folder: Path) -> None:
-    """It says so."""
+    """Starting a job in it raises an error that says so."""
     plain.close()
     with pytest.raises(SandboxError, match="closed"):
         start(plain, folder, "true")

@@ -1,6 +1,6 @@
-"""Limits: each has its outcome, and nothing outlives its command.
+"""Limits: each has its outcome, and no process outlives its command.
 
-Whatever multiplies runs only in a process namespace, or under a limit that the kernel counts
+Processes that multiply run only in a process namespace, or under a limit that the kernel counts
 for the sandbox alone.
 """
 
@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 import mlrcbench
-from mlrcbench.sandbox import Policy, Sandbox, client, open_sandbox
-from mlrcbench.sandbox.landlock import SupervisedSandbox
+from mlrcbench.sandbox import Policy, Sandbox, fork_client, open_sandbox
+from mlrcbench.sandbox.supervised import SupervisedSandbox
 from tests.sandbox.conftest import CONFINED, LIMITS, Run, open_or_skip, running, text
 
 MIB = 1 << 20
@@ -33,7 +33,7 @@ def python(code: str) -> str:
 
 
 def gone(mark: str, seconds: float = 3.0) -> bool:
-    """Whether all of them end within a while."""
+    """Whether all processes with a mark end within some seconds."""
     deadline = time.monotonic() + seconds
     while running(mark):
         if time.monotonic() > deadline:
@@ -60,7 +60,7 @@ def test_memory_of_one_process(run: Run) -> None:
 
 
 def test_memory_of_all_processes(any_run: Run) -> None:
-    """Processes that are small enough each are ended when they are too large together."""
+    """Processes that are each small enough are ended when they are too large together."""
     one = python("x = b'x' * (150 << 20); import time; time.sleep(30)")
     result = any_run(f"for i in 1 2 3 4; do {one} & done; wait", replace(LIMITS, memory_bytes=400 * MIB))
     assert (result.ending, result.exit_status) == ("memory", None)
@@ -68,7 +68,7 @@ def test_memory_of_all_processes(any_run: Run) -> None:
 
 
 def test_shared_pages_count_once(any_run: Run) -> None:
-    """Forked workers that share a large array are not taken for a large tree."""
+    """Forked workers that share a large array do not count it several times."""
     code = """
     import os, time
     x = b"x" * (150 << 20)
@@ -111,7 +111,7 @@ def test_file_size(any_run: Run, space: Path) -> None:
 
 
 def test_workspace_size(any_run: Run) -> None:
-    """Many files that are small enough each are noticed, with or without a name, while they grow or after."""
+    """Many small files are noticed, with or without a name, while they grow or afterwards."""
     limits = replace(LIMITS, workspace_bytes=20 * MIB)
     assert (
         any_run("for i in $(seq 40); do head -c 1M /dev/zero > f$i; done; sleep 20", limits).ending == "disk"
@@ -121,10 +121,10 @@ def test_workspace_size(any_run: Run) -> None:
     assert any_run("sleep 0.1", limits).ending == "exited"
     code = """
     import os, time
-    kept = []
+    files = []
     for i in range(40):
         file = open(f"u{i}", "wb", buffering=0); os.unlink(f"u{i}"); file.write(bytes(1 << 20))
-        kept.append(file)
+        files.append(file)
     time.sleep(20)
     """
     assert any_run(python(code), limits).ending == "disk"
@@ -151,7 +151,7 @@ def test_short_commands_cannot_add_up(any_run: Run) -> None:
 
 
 def test_deep_tree(run: Run, space: Path) -> None:
-    """A tree deeper than a path can be long disturbs neither the watchdog nor the cleaning."""
+    """A tree with paths that are too long for the system disturbs neither the watchdog nor the cleaning."""
     code = """
     import os, time, sys
     for place in (os.environ["HOME"], os.getcwd()):
@@ -186,7 +186,7 @@ def test_fork_bomb(run: Run, tier: str) -> None:
 
 
 def test_too_many_processes(any_run: Run, any_sandbox: Sandbox) -> None:
-    """Where the kernel does not count, a watchdog does."""
+    """Where the kernel does not count processes, a watchdog does."""
     if any_sandbox.isolation.tier in ("strong", "uid"):
         pytest.skip("the kernel counts")
     result = any_run("for i in $(seq 40); do sleep 20 & done; wait", replace(LIMITS, processes=20))
@@ -206,7 +206,7 @@ LEAVERS = {
 
 @pytest.mark.parametrize("leaver", LEAVERS)
 def test_nothing_is_left(any_run: Run, leaver: str) -> None:
-    """A command ends with its main process, at once and with its output, and takes all others along."""
+    """A command ends with its main process, at once and with its output, and all others end with it."""
     mark = f"86400.{time.monotonic_ns() % 10**9}"
     started = time.monotonic()
     result = any_run(LEAVERS[leaver].format(mark=mark) + "\necho said")
@@ -217,9 +217,9 @@ def test_nothing_is_left(any_run: Run, leaver: str) -> None:
 
 
 def test_fork_chain(run: Run, tier: str) -> None:
-    """A process that forks and exits faster than it can be seen is ended too."""
+    """A process that forks and exits too fast to be seen is ended too."""
     if tier == "landlock":
-        pytest.skip("only in a process namespace, or under a user of its own, is this safe to try")
+        pytest.skip("only in a process namespace, or under a separate user, is this safe to try")
     mark = f"chain-{time.monotonic_ns()}"
     code = f"""
     import os, time
@@ -246,7 +246,7 @@ def test_host_is_killed(kind: str, space: Path) -> None:
     code = f"""
     import pathlib
     from mlrcbench.sandbox import *
-    from mlrcbench.sandbox.landlock import SupervisedSandbox
+    from mlrcbench.sandbox.supervised import SupervisedSandbox
     sandbox = SupervisedSandbox({kind!r}, Policy(pathlib.Path({str(space)!r})))
     sandbox.run("setsid sleep {mark} & sleep {mark}", Limits(seconds=60))
     """
@@ -262,12 +262,12 @@ def test_host_is_killed(kind: str, space: Path) -> None:
     assert gone(mark)
 
 
-def test_template_is_killed(any_sandbox: Sandbox, folder: Path) -> None:
-    """Running sandboxes survive the loss of the template, and new ones get a new template."""
+def test_fork_server_is_killed(any_sandbox: Sandbox, folder: Path) -> None:
+    """Running sandboxes survive the loss of the fork server, and new ones get a new fork server."""
     any_sandbox.run("true", LIMITS)
-    assert client._state.template is not None
-    os.kill(client._state.template.process.pid, signal.SIGKILL)
-    client._state.template.process.wait()
+    assert fork_client._state.server is not None
+    os.kill(fork_client._state.server.process.pid, signal.SIGKILL)
+    fork_client._state.server.process.wait()
     assert text(any_sandbox.run("echo on", LIMITS)) == "on\n"
     other = folder / "other"
     other.mkdir()
@@ -276,7 +276,7 @@ def test_template_is_killed(any_sandbox: Sandbox, folder: Path) -> None:
 
 
 def test_fork_of_the_host(any_sandbox: Sandbox, folder: Path) -> None:
-    """A forked copy of the host has no part in its sandboxes, and can open its own."""
+    """A forked copy of the host cannot use the host's sandboxes, and can open its own."""
     any_sandbox.run("true", LIMITS)
     other = folder / "other"
     other.mkdir()
@@ -309,25 +309,25 @@ def many(tier: str, folder: Path) -> Iterator[list[SupervisedSandbox]]:
 
 
 def test_many_sandboxes_leave_nothing(many: list[SupervisedSandbox]) -> None:
-    """Neither descriptors nor processes nor folders pile up."""
+    """Closed sandboxes leave neither descriptors nor processes."""
     many[0].run("true", LIMITS)
-    template = client._state.template
-    assert template is not None
-    files, below = _descriptors(), _children(template.process.pid)
+    server = fork_client._state.server
+    assert server is not None
+    files, below = _descriptors(), _children(server.process.pid)
     for sandbox in many[1:]:
         assert sandbox.run("echo x > ~/x; echo $HOME", LIMITS).exit_status == 0
-    assert len(_children(template.process.pid)) == len(below) + len(many) - 1
+    assert len(_children(server.process.pid)) == len(below) + len(many) - 1
     for sandbox in many[1:]:
         sandbox.close()
     deadline = time.monotonic() + 5
-    while len(_children(template.process.pid)) > len(below) and time.monotonic() < deadline:
+    while len(_children(server.process.pid)) > len(below) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert len(_children(template.process.pid)) == len(below)
+    assert len(_children(server.process.pid)) == len(below)
     assert _descriptors() == files
 
 
 def test_forgotten_sandbox_ends(space: Path) -> None:
-    """A sandbox that nobody closed ends with its object, and says so."""
+    """A sandbox that nobody closed ends when its object is deleted, with a warning."""
     sandbox = open_sandbox("process", Policy(space))
     home = text(sandbox.run("echo $HOME", LIMITS)).strip()
     assert Path(home).exists()

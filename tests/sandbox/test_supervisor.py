@@ -1,4 +1,4 @@
-"""Parts of the helper processes, on their own."""
+"""Parts of the helper processes, one at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlrcbench.sandbox.supervisor import files, seccomp, setup, wire
+from mlrcbench.sandbox.supervisor import disk, messages, seccomp, setup
 from mlrcbench.sandbox.supervisor.output import OutputRing
 
 
@@ -17,18 +17,18 @@ def test_messages_arrive_whole(tmp_path: Path) -> None:
     """Fields, bytes and descriptors arrive together, whatever their size."""
     left, right = socket.socketpair()
     with left, right, (tmp_path / "file").open("w+") as file:
-        wire.send(left, {"a": [1, "ü"]}, b"\x00" * 100_000, (file.fileno(),))
-        message = wire.receive(right)
+        messages.send(left, {"a": [1, "ü"]}, b"\x00" * 100_000, (file.fileno(),))
+        message = messages.receive(right)
         assert message is not None
         assert (message.fields, len(message.blob)) == ({"a": [1, "ü"]}, 100_000)
         os.write(message.descriptors[0], b"hello")
-        wire.close_all(message.descriptors)
-        wire.send(left, {})
-        assert wire.receive(right) is not None
+        messages.close_all(message.descriptors)
+        messages.send(left, {})
+        assert messages.receive(right) is not None
         left.sendall(struct.pack("<II", 10, 0) + b"{")
         left.close()
-        assert wire.receive(right) is None
-        assert wire.receive(right) is None
+        assert messages.receive(right) is None
+        assert messages.receive(right) is None
     assert (tmp_path / "file").read_text() == "hello"
 
 
@@ -37,12 +37,12 @@ def test_messages_with_descriptors_stay_apart() -> None:
     left, right = socket.socketpair()
     with left, right:
         for _ in range(3):
-            wire.send(left, {}, descriptors=(left.fileno(),))
+            messages.send(left, {}, descriptors=(left.fileno(),))
         for _ in range(3):
-            message = wire.receive(right)
+            message = messages.receive(right)
             assert message is not None
             assert len(message.descriptors) == 1
-            wire.close_all(message.descriptors)
+            messages.close_all(message.descriptors)
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000, 70_000])
@@ -56,7 +56,7 @@ def test_ring(size: int) -> None:
 
 
 def test_ring_of_a_short_stream() -> None:
-    """Nothing is left out of what fits."""
+    """Nothing is left out of a stream that fits."""
     ring = OutputRing(10, 0, None)
     ring.write(b"abcdefg")
     head, tail, omitted = ring.result()
@@ -64,19 +64,19 @@ def test_ring_of_a_short_stream() -> None:
 
 
 def test_usage_counts_blocks_and_entries(tmp_path: Path) -> None:
-    """Sparse files cost little, empty ones something."""
+    """Sparse files count little, and empty files count something."""
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(1 << 40)
     for number in range(10):
         (tmp_path / f"empty-{number}").touch()
-    assert 11 * 4096 <= files.usage(str(tmp_path)) < 1 << 20
+    assert 11 * 4096 <= disk.usage(str(tmp_path)) < 1 << 20
 
 
 def test_usage_follows_no_link(tmp_path: Path) -> None:
-    """A link to a large folder is an entry, not its content; one in a circle ends."""
+    """A link to a large folder counts as an entry, without the folder; a circle of links ends."""
     (tmp_path / "away").symlink_to("/usr")
     (tmp_path / "circle").symlink_to(".")
-    assert files.usage(str(tmp_path)) < 1 << 20
+    assert disk.usage(str(tmp_path)) < 1 << 20
 
 
 def test_empty_keeps_what_links_point_to(tmp_path: Path) -> None:
@@ -90,17 +90,17 @@ def test_empty_keeps_what_links_point_to(tmp_path: Path) -> None:
     (inside / "a" / "link").symlink_to(outside / "kept")
     (inside / "a" / "b").chmod(0)
     (inside / "a").chmod(0)
-    files.empty(str(inside), seconds=10)
+    disk.empty(str(inside), seconds=10)
     assert list(inside.iterdir()) == []
     assert (outside / "kept").exists()
 
 
 def test_empty_gives_up(tmp_path: Path) -> None:
-    """A tree that takes too long is an error, not a wait without end."""
+    """A tree that takes too long raises an error."""
     for number in range(50):
         (tmp_path / f"d{number}" / "e").mkdir(parents=True)
     with pytest.raises(OSError, match="within"):
-        files.empty(str(tmp_path), seconds=0)
+        disk.empty(str(tmp_path), seconds=0)
 
 
 def test_give_changes_owners_of_links_themselves(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_give_changes_owners_of_links_themselves(tmp_path: Path) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     (inside / "link").symlink_to(outside)
-    files.give(str(inside), 54321)
+    disk.give(str(inside), 54321)
     assert (inside / "link").lstat().st_uid == 54321
     assert outside.stat().st_uid == 0
 
@@ -121,7 +121,7 @@ def test_give_changes_owners_of_links_themselves(tmp_path: Path) -> None:
 def test_filters_are_well_formed(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every jump lands inside the program, and every path returns."""
     monkeypatch.setattr("mlrcbench.sandbox.supervisor.kernel.ARCHITECTURE", machine)
-    code = seccomp.program.__wrapped__(network=False, own_network=True, own_processes=False, memfd=False)
+    code = seccomp.program.__wrapped__(network=False, namespaced=False, memfd=False)
     steps = [struct.unpack("=HBBI", code[at : at + 8]) for at in range(0, len(code), 8)]
     assert 100 < len(steps) < 4096
     for at, (operation, yes, no, _) in enumerate(steps):
@@ -131,10 +131,10 @@ def test_filters_are_well_formed(machine: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_unknown_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no filter without a table."""
+    """Without a table of the machine's calls no filter is made."""
     monkeypatch.setattr("mlrcbench.sandbox.supervisor.kernel.ARCHITECTURE", "riscv64")
     with pytest.raises(OSError, match="riscv64"):
-        seccomp.program.__wrapped__(network=False, own_network=True, own_processes=False, memfd=False)
+        seccomp.program.__wrapped__(network=False, namespaced=False, memfd=False)
 
 
 def test_own_users_differ() -> None:

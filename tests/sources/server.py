@@ -1,4 +1,4 @@
-"""A small server on this machine: plain files with ranges, and repositories as the model hub serves them."""
+"""A small local server: plain files with ranges, and repositories as the model hub serves them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ TOKEN = "hf_a_secret_of_the_tests"
 
 
 class Server(ThreadingHTTPServer):
-    """What it serves, and how badly.
+    """The server, with its content and its faults.
 
     Attributes:
-        files: Path -> content, for plain downloads.
-        repositories: "models/owner/name" -> path -> content.
+        files: Content by path, for plain downloads.
+        repositories: Content by path, by repository ("models/owner/name").
         gated: Repositories that ask for `TOKEN`.
-        faults: Path -> what goes wrong at each of its next requests: a status, "cut" (half of what was
-            asked for, then the connection is closed), or "stall" (half, then nothing until `released`).
-        plain: Paths that are sent whole, whatever part is asked for.
+        faults: By path, the fault at each of the next requests: a status, "cut" (half of the requested
+            bytes, then the connection is closed), or "stall" (half, then nothing until `released`).
+        plain: Paths that are sent as a whole, whatever part is requested.
         tags: Whether files have an ETag.
-        seen: How often each path was asked for.
-        sent: Bytes of content that were sent.
-        tokens: Values of the Authorization header that came.
+        seen: Number of requests for each path.
+        sent: Number of content bytes that were sent.
+        tokens: All values of the Authorization header in requests.
     """
 
     daemon_threads = True
@@ -49,7 +49,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the server."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -75,14 +75,14 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
     def do_HEAD(self) -> None:
-        """Headers only."""
+        """Send only headers."""
         self._answer(body=False)
 
     def do_GET(self) -> None:
-        """Headers and content."""
+        """Send headers and content."""
         self._answer(body=True)
 
     def _answer(self, *, body: bool) -> None:
@@ -128,11 +128,11 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         tag = f'"{_tag(content)}"'
         headers = {"Accept-Ranges": "bytes", **(extra or {}), **({"ETag": tag} if self.server.tags else {})}
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        range_ = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         same = self.headers.get("If-Range", tag) == tag
         status, part = 200, content
-        if asked and same and path not in self.server.plain:
-            start = int(asked[1])
+        if range_ and same and path not in self.server.plain:
+            start = int(range_[1])
             if start >= len(content):
                 self._send(416, b"", {"Content-Range": f"bytes */{len(content)}"})
                 return
@@ -160,7 +160,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             part = content if sent is None else content[:sent]
-            self.server.sent += len(part)  # before the client has it, and a test may look
+            self.server.sent += len(
+                part
+            )  # counted first, because a test may look as soon as the client has the bytes
             self.wfile.write(part)
             if len(part) < len(content):
                 self.close_connection = True

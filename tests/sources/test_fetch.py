@@ -1,4 +1,4 @@
-"""Sources as a whole: fetched once, by whoever is first, from wherever the card says."""
+"""Sources as a whole: each is fetched once, by one process, from where the card says."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from mlrcbench.card_table import Table
 from mlrcbench.errors import CardError, DataError
 from mlrcbench.sources import raw
 from mlrcbench.sources.fetch import fetch, is_fetched, take_folder
 from mlrcbench.sources.spec import Source, read_sources
+from mlrcbench.storage.strict import Table
 from tests.sources.server import TOKEN, Server, serving
 
 PLAIN: dict[str, Any] = {"licence": "CC0", "gate": "none", "download_bytes": 10, "disk_bytes": 1000}
@@ -29,20 +29,20 @@ STEPS = "1. Open the page. 2. Accept the rules."
 def packed(members: dict[str, bytes]) -> bytes:
     """A zip archive."""
     memory = io.BytesIO()
-    with zipfile.ZipFile(memory, "w") as box:
+    with zipfile.ZipFile(memory, "w") as zipped:
         for name, content in members.items():
-            box.writestr(name, content)
+            zipped.writestr(name, content)
     return memory.getvalue()
 
 
 def sources(**tables: dict[str, Any]) -> dict[str, Source]:
-    """As a card would have them."""
+    """The sources of a card with these tables."""
     return dict(read_sources(Table(tables, "test")))
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """With an archive, a table and two repositories, one of them gated."""
+    """A server with an archive, a table and two repositories, one of them gated."""
     with serving() as started:
         started.files["/box.zip"] = packed({"box/a.npy": b"1", "box/b.npy": b"2"})
         started.files["/table.csv"] = b"x,y\n"
@@ -53,7 +53,7 @@ def server() -> Iterator[Server]:
 
 
 def files_of(server: Server) -> dict[str, Source]:
-    """The archive and the table."""
+    """A source of the archive and the table."""
     listed = [
         {"path": "box.zip", "url": f"{server.url}/box.zip", "unpack": True},
         {"path": "more/table.csv", "url": f"{server.url}/table.csv", "bytes": 4},
@@ -62,65 +62,65 @@ def files_of(server: Server) -> dict[str, Source]:
 
 
 def hub_of() -> dict[str, Source]:
-    """The gated model, without its old weights."""
+    """A source of the gated model, without its weights."""
     table = {**PLAIN, "gate": "hub", "steps": STEPS, "variable": "TEST_TOKEN", "repository": "lab/model"}
     return sources(model={**table, "patterns": ["*.json"], "layout": ["config.json"]})
 
 
 class TestFiles:
-    """Plain downloads."""
+    """Sources of plain files."""
 
     def test_once(self, server: Server, tmp_path: Path) -> None:
-        """Archives are unpacked and removed; a second call asks nobody."""
-        found = fetch("c", files_of(server), tmp_path / "cache", quiet=True)
-        assert found.stat().st_mode & 0o777 == 0o700
-        names = raw.listing(found / "plain")
+        """Archives are unpacked and removed; a second call makes no request."""
+        folder = fetch("c", files_of(server), tmp_path / "cache", quiet=True)
+        assert folder.stat().st_mode & 0o777 == 0o700
+        names = raw.listing(folder / "plain")
         assert names == ["fetched.json", "box/box/a.npy", "box/box/b.npy", "more/table.csv"]
-        asked = dict(server.seen)
+        requests = dict(server.seen)
         fetch("c", files_of(server), tmp_path / "cache", quiet=True)
-        assert dict(server.seen) == asked
+        assert dict(server.seen) == requests
 
     def test_interrupted(self, server: Server, tmp_path: Path) -> None:
-        """What came before is not fetched again."""
+        """Files that came before an interruption are not fetched again."""
         server.faults["/table.csv"] = [404]
-        with pytest.raises(DataError, match=r"table\.csv cannot be had"):
+        with pytest.raises(DataError, match=r"table\.csv cannot be downloaded"):
             fetch("c", files_of(server), tmp_path, quiet=True)
         assert not is_fetched(files_of(server)["plain"], tmp_path)
         fetch("c", files_of(server), tmp_path, quiet=True)
         assert server.seen["/box.zip"] == 1
 
-    def test_a_lost_file_comes_again(self, server: Server, tmp_path: Path) -> None:
-        """And only that."""
+    def test_a_lost_file_is_fetched_again(self, server: Server, tmp_path: Path) -> None:
+        """Only that file is fetched again."""
         fetch("c", files_of(server), tmp_path, quiet=True)
         (tmp_path / "plain" / "more" / "table.csv").unlink()
         assert not is_fetched(files_of(server)["plain"], tmp_path)
         fetch("c", files_of(server), tmp_path, quiet=True)
         assert (server.seen["/box.zip"], server.seen["/table.csv"]) == (1, 2)
 
-    def test_another_layout_is_told(self, server: Server, tmp_path: Path) -> None:
-        """When the archive is not what it was."""
+    def test_another_layout_is_refused(self, server: Server, tmp_path: Path) -> None:
+        """An archive without the files of the layout is an error."""
         server.files["/box.zip"] = packed({"other.txt": b""})
         with pytest.raises(DataError, match=r"came without \*\.npy"):
             fetch("c", files_of(server), tmp_path, quiet=True)
 
     def test_killed(self, server: Server, tmp_path: Path) -> None:
-        """By a signal that nobody can catch: the next call asks for the other half only."""
+        """After SIGKILL, the next call requests only the other half."""
         server.files["/table.csv"] = bytes(100_000)
         listed = [{"path": "table.csv", "url": f"{server.url}/table.csv", "bytes": 100_000}]
-        wanted = sources(plain={**PLAIN, "files": listed, "layout": ["table.csv"]})
+        table = sources(plain={**PLAIN, "files": listed, "layout": ["table.csv"]})
         server.faults["/table.csv"] = ["stall"]
-        process = multiprocessing.get_context("spawn").Process(target=fetch, args=("c", wanted, tmp_path))
+        process = multiprocessing.get_context("spawn").Process(target=fetch, args=("c", table, tmp_path))
         process.start()
         part = tmp_path / "plain" / "table.csv.part"
         while not (part.exists() and part.stat().st_size == 50_000):
             time.sleep(0.02)
         process.kill()
         process.join()
-        fetch("c", wanted, tmp_path, quiet=True)
+        fetch("c", table, tmp_path, quiet=True)
         assert (tmp_path / "plain" / "table.csv").stat().st_size == server.sent == 100_000
 
     def test_two_at_once(self, server: Server, tmp_path: Path) -> None:
-        """One fetches, the other waits and finds it done."""
+        """One process fetches, the other waits and then has nothing to do."""
         code = (
             "import sys; from pathlib import Path; from types import SimpleNamespace as N; "
             "from tests.sources.test_fetch import fetch, files_of; "
@@ -136,10 +136,10 @@ class TestFiles:
 
 
 class TestHub:
-    """Repositories of a hub."""
+    """Sources that are repositories of a hub."""
 
     def test_gated(self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Steps without access; with the token of the variable, the files that the card names."""
+        """Without access the error holds the steps; with the token, the card's files are fetched."""
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
         monkeypatch.setenv("TEST_TOKEN", "")
@@ -149,26 +149,26 @@ class TestHub:
             fetch("c", hub_of(), tmp_path, quiet=True)
         assert TOKEN not in str(caught.value)
         monkeypatch.setenv("TEST_TOKEN", TOKEN)
-        found = fetch("c", hub_of(), tmp_path, quiet=True)
-        assert raw.listing(found / "model") == ["config.json", "fetched.json"]
+        folder = fetch("c", hub_of(), tmp_path, quiet=True)
+        assert raw.listing(folder / "model") == ["config.json", "fetched.json"]
         assert server.tokens == {f"Bearer {TOKEN}"}
         assert not any(TOKEN in path.read_text("utf-8") for path in tmp_path.rglob("*") if path.is_file())
 
     def test_offline(self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What is complete asks nobody; what is not says that the hub cannot be reached."""
+        """A complete source needs no network; for another, the error says that the hub cannot be reached."""
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         table = {**PLAIN, "repository": "lab/prompts", "repository_kind": "dataset"}
-        wanted = sources(prompts={**table, "layout": ["*.json"]})
-        fetch("c", wanted, tmp_path, quiet=True)
+        prompts = sources(prompts={**table, "layout": ["*.json"]})
+        fetch("c", prompts, tmp_path, quiet=True)
         monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-        fetch("c", wanted, tmp_path, quiet=True)
-        with pytest.raises(DataError, match=r"could not be fetched from the hub .*goes on from there"):
-            fetch("c", wanted, tmp_path / "other", quiet=True)
+        fetch("c", prompts, tmp_path, quiet=True)
+        with pytest.raises(DataError, match=r"could not be fetched from the hub .*continues from there"):
+            fetch("c", prompts, tmp_path / "other", quiet=True)
 
     def test_no_token_unless_asked_for(
         self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A login on the machine is not sent along to a repository that is open to all."""
+        """A login on the machine is not sent to a repository that is open to all."""
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         table = {**PLAIN, "repository": "lab/prompts", "repository_kind": "dataset"}
@@ -176,7 +176,7 @@ class TestHub:
         assert server.tokens == set()
 
     def test_no_such_revision(self, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Named."""
+        """The error names the revision."""
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         table = {**PLAIN, "repository": "lab/prompts", "repository_kind": "dataset", "revision": "v9"}
         with pytest.raises(DataError, match="no revision 'v9'"):
@@ -184,23 +184,23 @@ class TestHub:
 
 
 class TestByHand:
-    """Data that a person has to get."""
+    """Sources that a person has to download."""
 
     TABLE = {**PLAIN, "gate": "aicrowd", "steps": STEPS, "layout": ["a.csv", "b.csv|c.csv"]}  # noqa: RUF012
 
     def test_the_steps(self, server: Server, tmp_path: Path) -> None:
-        """All that has to be done, before anything is downloaded."""
+        """The error holds all steps, and comes before anything is downloaded."""
         both = {**files_of(server), **sources(shop=self.TABLE)}
         with pytest.raises(DataError) as caught:
             fetch("my-problem", both, tmp_path, quiet=True)
         text = str(caught.value)
-        for words in (STEPS, "a.csv", "b.csv|c.csv", "aicrowd", "CC0"):
-            assert words in text
+        for part in (STEPS, "a.csv", "b.csv|c.csv", "aicrowd", "CC0"):
+            assert part in text
         assert "mlrcbench prepare my-problem --tier full --data FOLDER" in text
         assert not server.seen
 
     def test_a_folder(self, tmp_path: Path) -> None:
-        """Files at any depth; what is missing is named; nothing is copied or changed."""
+        """Files may lie at any depth; missing files are named; nothing is copied or changed."""
         data, scratch = tmp_path / "data", tmp_path / "scratch"
         (data / "deep").mkdir(parents=True)
         scratch.mkdir()
@@ -211,22 +211,22 @@ class TestByHand:
         assert "c.csv" not in str(caught.value).replace("b.csv|c.csv", "")
         (scratch / "shop").unlink()
         (data / "a.csv").write_text("a")
-        found = take_folder("p", sources(shop=self.TABLE), data, scratch)
-        assert raw.find(found / "shop", "a.csv").read_text() == "a"
-        assert raw.find(found / "shop", "b.csv|c.csv").read_text() == "c"
+        folder = take_folder("p", sources(shop=self.TABLE), data, scratch)
+        assert raw.find(folder / "shop", "a.csv").read_text() == "a"
+        assert raw.find(folder / "shop", "b.csv|c.csv").read_text() == "c"
         assert sorted(raw.listing(data)) == ["a.csv", "deep/c.csv"]
 
     def test_no_folder(self, tmp_path: Path) -> None:
-        """Said so."""
-        with pytest.raises(DataError, match="is no folder"):
+        """A path that is not a folder is refused."""
+        with pytest.raises(DataError, match="is not a folder"):
             take_folder("p", sources(shop=self.TABLE), tmp_path / "nothing", tmp_path)
 
 
 class TestRaw:
-    """Finding files."""
+    """Finding files in raw data."""
 
     def test_one_or_an_error(self, tmp_path: Path) -> None:
-        """None and several are both told."""
+        """No match and several matches are both errors."""
         for name in ("x/a.csv", "y/a.csv", "y/b.csv"):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(name)
@@ -240,7 +240,7 @@ class TestRaw:
             raw.find_all(tmp_path, "*.csv")
 
     def test_link(self, tmp_path: Path) -> None:
-        """No second copy where the disk can."""
+        """A link is made where the disk can do so, not a copy."""
         (tmp_path / "a").write_text("a")
         (tmp_path / "a").chmod(0o644)
         raw.link(tmp_path / "a", tmp_path / "b")
@@ -269,6 +269,6 @@ class TestRaw:
     ],
 )
 def test_cards_are_read_strictly(change: dict[str, Any], reason: str) -> None:
-    """What makes no sense is an error that says why."""
+    """A table that makes no sense is an error that says why."""
     with pytest.raises(CardError, match=reason):
         sources(one={**PLAIN, "layout": ["x"], **change})

@@ -1,4 +1,10 @@
-"""Agents: anything that maps an observation to an action."""
+"""Agents: anything that chooses an action for an observation.
+
+- Holds: the interface of an agent, the loop that plays an episode, and the agents that come with
+  the library: scripted, random, external programs, language models.
+- May import: `env`, `protocol`, `llm` and what these import.
+- Start reading here, at `play`; then `named.py`, which makes agents from their names.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +13,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from mlrcbench.actions import Action
-from mlrcbench.env import ResearchEnv
+from mlrcbench.env.research_env import ResearchEnv
+from mlrcbench.protocol.actions import Action
 
 
 class Agent(Protocol):
-    """What plays an episode."""
+    """Anything that plays an episode."""
 
     def act(self, observation: dict[str, Any], info: dict[str, Any]) -> Action | dict[str, Any] | str:
         """The next action.
 
         Args:
-            observation: As `reset` or `step` returned it; `observation["text"]` has it in words.
-            info: Likewise.
+            observation: The observation that `reset` or `step` returned; its text is `observation["text"]`.
+            info: The info that came with it.
         """
         ...
 
 
 @runtime_checkable
 class EpisodicAgent(Protocol):
-    """An agent that wants to know when an episode begins."""
+    """An agent whose `begin` is called when an episode begins."""
 
     def begin(self, record: Path) -> None:
-        """An episode has begun.
+        """Begin an episode.
 
         Args:
-            record: Directory of its record, beside which the agent may leave files of its own.
+            record: Directory of the episode's record, in which the agent may write its own files.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of an episode, for whoever watches: what was done, and what came of it."""
+    """One step of an episode, for callbacks: the action and its result."""
 
     number: int
     action: Any
@@ -62,8 +68,8 @@ def play(
     """Play one episode to its end.
 
     Args:
-        env: Where.
-        agent: Who; told of the beginning if it is an `EpisodicAgent`.
+        env: The environment.
+        agent: The agent; its `begin` is called first if it is an `EpisodicAgent`.
         seed: See `ResearchEnv.reset`.
         options: See `ResearchEnv.reset`.
         on_action: Called before each step, with its number from 1 and the action.

@@ -1,9 +1,9 @@
-"""An agent that is any program, in any language: JSON lines on standard input and output.
+"""An agent that is a program in any language, which reads and writes lines of JSON.
 
-For each step the program reads one line, `{"observation": {...}, "info": {...}}`, and writes one,
-an action's JSON form. `observation["text"]` is what an agent reads. The program is started at the
-first step and ended with the episode. It runs as the user that started it, outside of the
-sandbox: it is the agent, not the agent's code.
+For each step the program reads one line of standard input, `{"observation": {...}, "info": {...}}`,
+and writes one line of standard output, an action in its JSON form. `observation["text"]` is the text
+for an agent. The program is started at the first step and ended with the episode. It runs as the
+host's user, outside of the sandbox: it is the agent, not the agent's code.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from typing import Any, Self
 
 import numpy as np
 
-from mlrcbench.actions import MAX_JSON_CHARS
 from mlrcbench.errors import AgentError
+from mlrcbench.protocol.actions import MAX_JSON_CHARS
 
 _END_SECONDS = 5.0
 
 
 class ExternalAgent:
-    """Talks to a program.
+    """Lets a program choose the actions.
 
     Args:
-        command: The program and its arguments; a string is split as a shell would, and not run by one.
-        seconds: For one answer.
+        command: The program and its arguments; a string is split as a shell does, but not run by one.
+        seconds: Longest time for one answer.
     """
 
     def __init__(self, command: str | Sequence[str], *, seconds: float = 600.0) -> None:
@@ -43,10 +43,10 @@ class ExternalAgent:
         self._rest = b""
 
     def act(self, observation: dict[str, Any], info: dict[str, Any]) -> str:
-        """Send the observation, wait for the program's line.
+        """Send the observation and wait for the program's line.
 
         Raises:
-            AgentError: It cannot be started, has ended, is too slow or too long-winded.
+            AgentError: The program cannot be started, has ended, is too slow, or writes too long a line.
         """
         process = self._process or self._start()
         line = json.dumps({"observation": observation, "info": info}, default=_plain).encode() + b"\n"
@@ -55,7 +55,7 @@ class ExternalAgent:
         return self._read_line(process, deadline).decode("utf-8", "replace")
 
     def close(self) -> None:
-        """End the program and all that it started in its session."""
+        """End the program and everything that it started in its session."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -67,7 +67,7 @@ class ExternalAgent:
         _kill(process)
 
     def kill(self) -> None:
-        """End it at once; for use from another thread."""
+        """End the program at once; for use from another thread."""
         if self._process is not None:
             _kill(self._process)
 
@@ -91,16 +91,16 @@ class ExternalAgent:
         return self._process
 
     def _send(self, process: subprocess.Popen[bytes], line: bytes, deadline: float) -> None:
-        """All of a line, to a program that may not read it."""
+        """Send all of a line to a program that may not read it."""
         assert process.stdin is not None
-        left = memoryview(line)
+        unsent = memoryview(line)
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdin, selectors.EVENT_WRITE)
-            while left:
+            while unsent:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
                     raise AgentError(f"the agent did not read its observation within {self.seconds:g} s")
                 try:
-                    left = left[os.write(process.stdin.fileno(), left) :]
+                    unsent = unsent[os.write(process.stdin.fileno(), unsent) :]
                 except BlockingIOError:
                     continue
                 except OSError:
@@ -134,14 +134,14 @@ class ExternalAgent:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a program and whatever it started in its session."""
+    """End a program and everything that it started in its session."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers and arrays as JSON has them."""
+    """NumPy's numbers and arrays as plain numbers and lists."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} has no JSON form")

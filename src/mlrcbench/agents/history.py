@@ -1,10 +1,11 @@
 """A conversation that is kept within a number of tokens.
 
-It consists of the system's message, the first message, and turns. A turn is what the model said
-and what came of it; turns are dropped whole, the oldest first, since no server takes a tool's
-result without its call. Notes on what was dropped stand at the end of the first message.
+It consists of the system's message, the first message, and turns. A turn is a message of the model
+and the results that followed; turns are dropped as a whole, the oldest first, because servers do not
+accept a tool's result without its call. Notes on the dropped turns are at the end of the first
+message.
 
-No tokenizer is asked: tokens are estimated from bytes, and the estimate is corrected by what the
+No tokenizer is used: tokens are estimated from bytes, and the estimate is corrected by what the
 server reports. Texts that would fill a large part of the budget by themselves are cut.
 """
 
@@ -14,10 +15,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from mlrcbench.agents.prompts import with_notes
+from mlrcbench.agents.prompts import NO_ANSWER, with_notes
 from mlrcbench.llm import Usage, estimate_tokens
-from mlrcbench.llm.reply import BYTES_PER_TOKEN
-from mlrcbench.observation import cut
+from mlrcbench.llm.reply import BYTES_PER_TOKEN, extra_of
+from mlrcbench.text import cut
 
 _SMALLEST = 1_000
 _PART = 4  # no text takes more than this part of the budget
@@ -26,13 +27,13 @@ Message = dict[str, Any]
 
 
 class History:
-    """What the model is shown.
+    """The conversation that is sent to the model.
 
     Args:
         system: The system's message.
         first: The first message.
-        tokens: That all of it may have, tools included.
-        tools: Which go along with it.
+        tokens: Largest number of tokens of the conversation, tools included.
+        tools: The tools that are sent with it.
     """
 
     def __init__(self, system: str, first: str, tokens: int, tools: Sequence[Any] = ()) -> None:
@@ -44,8 +45,8 @@ class History:
 
     @property
     def messages(self) -> list[Message]:
-        """As they are sent."""
-        first = cut(self._first, 2 * self._most_chars)
+        """All messages, as they are sent."""
+        first = cut(self._first, 2 * self._longest_text)
         start: list[Message] = [
             {"role": "system", "content": self._system},
             {"role": "user", "content": with_notes(first, self.notes)},
@@ -53,24 +54,26 @@ class History:
         return [*start, *(message for turn in self.turns for message in turn)]
 
     def answer(self, message: Message) -> None:
-        """A turn begins: what the model said."""
+        """Begin a turn with a message of the model; an empty one is marked, as servers refuse those."""
+        if not message.get("content") and not message.get("tool_calls"):
+            message = {**message, "content": NO_ANSWER}
         self.turns.append([self._short(message)])
 
     def result(self, text: str, call: str | None) -> None:
-        """What came of it: a tool's result, if it was a tool's call."""
+        """Add a result to the turn; `call` is the id of the tool call that it belongs to, if any."""
         message: Message = {"role": "user", "content": text}
         if call is not None:
             message = {"role": "tool", "tool_call_id": call, "content": text}
         self.turns[-1].append(self._short(message))
 
     def learn(self, usage: Usage) -> None:
-        """Correct the estimate by what the last call used."""
+        """Correct the estimate by the usage of the last call."""
         if not usage.estimated and usage.prompt:
             low, high = _CORRECTIONS
             self._correction = min(max(usage.prompt / self._raw_size(), low), high)
 
     def halve(self) -> bool:
-        """The server takes less than was thought; False if there is nothing left to give."""
+        """Halve the budget, because the server takes less than expected; False if it is too small already."""
         if self.tokens // 2 < _SMALLEST:
             return False
         self.tokens //= 2
@@ -78,7 +81,7 @@ class History:
         return True
 
     def make_room(self) -> list[Message]:
-        """Drop the oldest turns, if it is too long, until half of the room is free.
+        """If the conversation is too long, drop the oldest turns until half of the budget is free.
 
         Returns:
             The messages that were dropped.
@@ -91,11 +94,11 @@ class History:
         return dropped
 
     def chars(self, part: int) -> int:
-        """How many characters a part (a half, a third, ...) of the budget is, at least."""
+        """How many characters are surely within 1/`part` of the budget."""
         return int(self.tokens / part * BYTES_PER_TOKEN / self._correction)
 
     @property
-    def _most_chars(self) -> int:
+    def _longest_text(self) -> int:
         return self.chars(_PART)
 
     def _size(self) -> int:
@@ -105,35 +108,39 @@ class History:
         return estimate_tokens([self.messages, self._tools])
 
     def _shorten(self) -> None:
-        self.notes = cut(self.notes, self._most_chars)
+        self.notes = cut(self.notes, self._longest_text)
         self.turns = [[self._short(message) for message in turn] for turn in self.turns]
 
     def _short(self, message: Message) -> Message:
-        """A message none of whose texts is too long."""
-        found = dict(message)
-        if isinstance(found.get("content"), str):
-            found["content"] = cut(found["content"], self._most_chars)
-        if "tool_calls" in found:
-            found["tool_calls"] = [self._short_call(call) for call in found["tool_calls"]]
-        return found
+        """The message, with texts that are too long cut."""
+        short = dict(message)
+        if isinstance(short.get("content"), str):
+            short["content"] = cut(short["content"], self._longest_text)
+        if "tool_calls" in short:
+            short["tool_calls"] = [self._short_call(call) for call in short["tool_calls"]]
+        for name, value in extra_of(short).items():
+            if len(json.dumps(value, ensure_ascii=False)) > self._longest_text:
+                is_prose = isinstance(value, str) and any(char.isspace() for char in value)
+                short[name] = cut(value, self._longest_text) if is_prose else None
+        return {name: value for name, value in short.items() if value is not None or name == "content"}
 
     def _short_call(self, call: Message) -> Message:
         arguments = call["function"]["arguments"]
-        if len(arguments) <= self._most_chars:
+        if len(arguments) <= self._longest_text:
             return call
-        kept = json.dumps({"cut": cut(arguments, self._most_chars)})
-        return {**call, "function": {**call["function"], "arguments": kept}}
+        arguments = json.dumps({"cut": cut(arguments, self._longest_text)})
+        return {**call, "function": {**call["function"], "arguments": arguments}}
 
 
 def as_text(messages: Sequence[Message]) -> str:
-    """Messages for a reader: who said what, and which tools were called how."""
+    """Messages as text for a reader, with the calls of tools."""
     lines = []
     for message in messages:
-        said = message.get("content") or ""
+        content = message.get("content") or ""
         calls = "".join(
             f"\n{call['function']['name']} {call['function']['arguments']}"
             for call in message.get("tool_calls", ())
         )
-        who = "researcher" if message["role"] == "assistant" else "result"
-        lines.append(f"[{who}] {said}{calls}")
+        author = "researcher" if message["role"] == "assistant" else "result"
+        lines.append(f"[{author}] {content}{calls}")
     return "\n\n".join(lines)

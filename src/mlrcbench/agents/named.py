@@ -1,20 +1,21 @@
-"""Agents by their names, as commands and runs have them.
+"""Agents by the names that commands and runs give them.
 
     baseline, reference, random     scripted
     external:COMMAND                a program
     react:MODEL                     a language model with native tool calls
-    react-text:MODEL                ... that writes its actions
-    react-mlab:MODEL                ... in the six fields of the paper's agent
-    react-mlab+human:MODEL          ... with the idea that the options call "human"
+    react-text:MODEL                the same, but it writes its actions as text
+    react-mlab:MODEL                the same, in the six fields of the paper's agent
+    react-mlab+human:MODEL          the same, with the idea that the options call "human"
 
-A name holds what tells agents of one run apart, so that a leaderboard never mixes two; what all
-language models of a run share, such as their server and their budgets, are its `LlmOptions`.
+A name holds everything in which agents of one run differ, so that a leaderboard never mixes two.
+What all language models of a run share, such as their server and their budgets, is in `LlmOptions`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from mlrcbench.agents.external import ExternalAgent
 from mlrcbench.agents.react import ReactAgent
 from mlrcbench.agents.scripted import RandomAgent, ScriptedAgent, overlay_agent
 from mlrcbench.agents.styles import STYLES, Style
-from mlrcbench.competition import Competition
+from mlrcbench.catalog.competition import Competition
 from mlrcbench.errors import RegistryError, RunError, nearest
 from mlrcbench.llm import Endpoint
 
@@ -39,7 +40,7 @@ _MODEL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class LlmOptions:
-    """What all language models of a run share; values that JSON can hold, and no key.
+    """Settings that all language models of a run share; JSON can hold them, and no key is among them.
 
     Attributes:
         base_url, key_variable, temperature, max_tokens, timeout, retries, stream: See `Endpoint`.
@@ -47,7 +48,7 @@ class LlmOptions:
         money_budget: US dollars that one episode may cost.
         prices: A file of prices; see `read_prices`.
         context, patience: See `ReactAgent`.
-        ideas: Research ideas by the names that agents refer to.
+        ideas: Research ideas, by their names in the names of agents.
     """
 
     base_url: str | None = None
@@ -69,60 +70,69 @@ class LlmOptions:
         """The options from a mapping.
 
         Raises:
-            RunError: It has a key that is no option.
+            RunError: A key is not an option.
         """
-        known = {one.name for one in dataclasses.fields(cls)}
+        known = {option.name for option in dataclasses.fields(cls)}
         for name in values:
             if name not in known:
                 raise RunError(f"language models have no option {name!r}. {nearest(name, known)}")
         return cls(**values)
 
     def endpoint(self, model: str) -> Endpoint:
-        """A client for a model, with budgets of its own."""
-        own = ("context", "patience", "ideas")
-        given = {one.name: getattr(self, one.name) for one in dataclasses.fields(self) if one.name not in own}
-        return Endpoint(model, **given)
+        """A client for a model, with its own budgets."""
+        names = {option.name for option in dataclasses.fields(self)} - {"context", "patience", "ideas"}
+        return Endpoint(model, **{name: getattr(self, name) for name in names})
 
 
 def react_name(model: str, style: str = "tools", idea: Path | None = None) -> str:
-    """The name of a language model's agent; an idea is called like its file."""
-    called = f"+{idea_name(idea)}" if idea is not None else ""
-    return f"{REACT}{'' if style == 'tools' else f'-{style}'}{called}:{model}"
+    """The name of a language model's agent; an idea has the name of its file."""
+    idea_part = f"+{idea_name(idea)}" if idea is not None else ""
+    return f"{REACT}{'' if style == 'tools' else f'-{style}'}{idea_part}:{model}"
 
 
 def idea_name(path: Path) -> str:
-    """What names of agents call the idea in a file."""
+    """The name, within names of agents, of the idea in a file."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem) or "idea"
 
 
 def is_model(name: str) -> bool:
-    """Whether a name is that of a language model's agent."""
+    """Whether a name belongs to a language model's agent."""
     return _MODEL.fullmatch(name) is not None
 
 
 def check_name(name: str, options: LlmOptions) -> None:
-    """Whether a name is one.
+    """Check that a name is the name of an agent.
 
     Raises:
-        RegistryError: It is none.
+        RegistryError: No agent has this name.
     """
-    if name in SCRIPTED or name.startswith(EXTERNAL):
+    if name in SCRIPTED:
+        return
+    if name.startswith(EXTERNAL):
+        try:
+            command = shlex.split(name.removeprefix(EXTERNAL))
+        except ValueError as error:
+            raise RegistryError(
+                f"the agent {name!r} cannot be split into a command and its arguments: {error}"
+            ) from None
+        if not command:
+            raise RegistryError(f"the agent {name!r} has no command: write {EXTERNAL}COMMAND")
         return
     if not is_model(name):
         if name.partition(":")[0] == REACT:
             raise RegistryError(f"the agent {name!r} names no model: write {REACT}:MODEL, or give --model")
-        raise RegistryError(f"there is no agent {name!r}. {nearest(name, FORMS)}")
+        raise RegistryError(f"unknown agent {name!r}. {nearest(name, FORMS)}")
     _read_model(name, options)
 
 
 def make_agent(
     name: str, competition: Competition, options: LlmOptions | None = None
 ) -> ScriptedAgent | RandomAgent | ExternalAgent | ReactAgent:
-    """An agent by its name, for episodes of a competition.
+    """The agent of a name, for episodes of a competition.
 
     Raises:
-        RegistryError: There is none of that name.
-        EndpointError: Its budget cannot be kept, or its table of prices not be read.
+        RegistryError: No agent has this name.
+        EndpointError: The model's budget cannot be kept, or the table of prices cannot be read.
     """
     options = options or LlmOptions()
     check_name(name, options)
@@ -139,7 +149,7 @@ def make_agent(
 
 
 def check_ready(name: str, options: LlmOptions) -> None:
-    """Whether an agent of a right name can play here, as far as can be said without a call.
+    """Check that an agent can play here, as far as that can be known without calling its model.
 
     Raises:
         EndpointError: A language model's key, price or package is missing.
@@ -149,13 +159,13 @@ def check_ready(name: str, options: LlmOptions) -> None:
 
 
 def _read_model(name: str, options: LlmOptions) -> tuple[Style, str, str]:
-    """Style, idea and model of a name."""
-    found = _MODEL.fullmatch(name)
-    assert found is not None
-    style = next((one for one in STYLES if one == (found["style"] or "tools")), None)
+    """Style, text of the idea, and model of an agent's name."""
+    parts = _MODEL.fullmatch(name)
+    assert parts is not None
+    style = next((known for known in STYLES if known == (parts["style"] or "tools")), None)
     if style is None:
-        raise RegistryError(f"there is no style {found['style']!r}. {nearest(found['style'], STYLES)}")
-    called = found["idea"]
-    if called and called not in options.ideas:
-        raise RegistryError(f"there is no idea {called!r}. {nearest(called, options.ideas)}")
-    return style, options.ideas[called] if called else "", found["model"]
+        raise RegistryError(f"unknown style {parts['style']!r}. {nearest(parts['style'], STYLES)}")
+    idea = parts["idea"]
+    if idea and idea not in options.ideas:
+        raise RegistryError(f"unknown idea {idea!r}. {nearest(idea, options.ideas)}")
+    return style, options.ideas[idea] if idea else "", parts["model"]

@@ -1,4 +1,4 @@
-"""Everything that the library itself says to a language model, in one place.
+"""All texts that the library itself sends to a language model, in one place.
 
 The competition's own words (statement, files, limits, actions) come with the first observation.
 """
@@ -13,11 +13,11 @@ it, and nobody answers questions.
 What counts is the score of your method on a hidden test split. 0 % is the starter's baseline, 100 % \
 the target. An evaluation on the dev split tells you how you are doing and keeps the files as they \
 are; at the end, the kept state that was best on dev is scored on test. So evaluate whatever may be \
-an improvement, and do not fear to break what works: it is kept.
+an improvement, and do not be afraid to break what works: it is kept.
 
 How to work:
 - Read the starter before you change it. Know what an evaluation runs, and how long it may take.
-- Have an idea of why the baseline falls short, and a method that answers it. A new idea is worth \
+- Know why the baseline falls short, and choose a method that addresses it. A new idea is worth \
 more than a tuned constant.
 - Make it run first, on little data. Then measure, change one thing, and measure again.
 - An error is information: read it to its end, find its cause, and do not try the same thing twice.
@@ -44,8 +44,8 @@ _MLAB = """\
 You act by writing. Every answer has these six fields, in this order, each beginning on a line of its \
 own with its name and a colon, and nothing after the last:
 
-Reflection: what the last result means; after an error, what caused it and how to mend it.
-Research Plan and Status: the whole plan as it now stands, step by step, with what is done, what each \
+Reflection: what the last result means; after an error, what caused it and how to fix it.
+Research Plan and Status: the whole current plan, step by step, with what is done, what each \
 evaluation scored, and what comes next. Write it out each time: it is your memory.
 Fact Check: which claims of the last two fields were seen in results, and which are guesses.
 Thought: what you do now, and why.
@@ -58,16 +58,16 @@ The result is the next message. The action submit, with {} as its input, ends th
 _IDEA = """\
 ## A research idea
 
-Somebody proposes this idea for the problem. Try it first, adapt it where it does not fit, and leave \
+Somebody proposes this idea for the problem. Try it first, adapt it where it does not fit, and drop \
 it if the evidence is against it.
 
 """
 
 SUMMARY = """\
-You keep the notes of a researcher whose older messages must make room. Write what is needed to go on \
-without them: the plan; each thing tried with its score or error; what was learned of data and code, \
-with names of files and functions; the state of the files; what was next. Facts only, no more than \
-500 words."""
+You keep the notes of a researcher whose older messages must make room. Write what is needed to \
+continue without them: the plan; each thing tried, with its score or error; what was learned about data \
+and code, with names of files and functions; the state of the files; what was to be done next. Facts \
+only, no more than 500 words."""
 
 _EARLIER = "## Notes on earlier work\n\nOlder messages were left out; these are notes on them.\n\n"
 LOST = "(Some older messages were left out, without notes on them.)"
@@ -81,14 +81,18 @@ REMINDERS = {
     "if you are done, with the action submit.",
 }
 CUT_OFF = " It was cut off at the limit of its length: be briefer, and write long files in parts."
-REFUSED = "(no answer)"
+CALL_CUT_OFF = (
+    "error: your answer reached the limit of its length inside this call, so the call was cut off and "
+    "nothing was done: be briefer, and write long files in parts."
+)
+NO_ANSWER = "(no answer)"
 
 
 def with_idea(briefing: str, idea: str) -> str:
-    """The first message: the competition's words, and an idea if there is one."""
+    """The first message: the briefing, and an idea if there is one."""
     return f"{briefing}\n\n{_IDEA}{idea.strip()}" if idea.strip() else briefing
 
 
 def with_notes(briefing: str, notes: str) -> str:
-    """The first message, with notes on what came after it and was left out."""
+    """The first message, with notes on later messages that were left out."""
     return f"{briefing}\n\n{_EARLIER}{notes}" if notes else briefing

@@ -1,10 +1,10 @@
-"""`react`: a language model that reasons, acts, and reads what came of it, until it submits.
+"""`react`: a language model that reasons, acts, and reads the results, until it submits.
 
-The loop of ReAct (Yao et al., 2023), in the form of MLAgentBench's agent that the paper used or
-with native tool calls. Whatever a model writes leads to an action, a reminder, or in the end to a
-submission; whatever its server does is handled by the endpoint, except for three failures: a
-context that is too long is halved, a refusal is answered like an answer without an action, and a
-spent budget ends the episode by submitting what stands. What remains is a failure of
+This is the loop of ReAct (Yao et al., 2023), in the form of the MLAgentBench agent that the paper
+used, or with native tool calls. Whatever a model writes leads to an action, a reminder, or at last a
+submission. The endpoint handles what its server does, except for three failures: if the context is
+too long, its budget is halved; a refusal is treated as an answer without an action; and a spent
+budget ends the episode with a submission of the files as they are. Every other failure is one of the
 infrastructure: it is raised, and never scored as the agent's.
 """
 
@@ -13,16 +13,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mlrcbench.actions import Action, Submit
 from mlrcbench.agents.history import History, as_text
-from mlrcbench.agents.prompts import CUT_OFF, LOST, REFUSED, REMINDERS, SUMMARY, SYSTEMS, with_idea
+from mlrcbench.agents.prompts import (
+    CALL_CUT_OFF,
+    CUT_OFF,
+    LOST,
+    NO_ANSWER,
+    REMINDERS,
+    SUMMARY,
+    SYSTEMS,
+    with_idea,
+)
 from mlrcbench.agents.styles import Style, Wish, read_wishes
 from mlrcbench.errors import EndpointError
 from mlrcbench.llm import ChatModel, Endpoint, Reply, Usage
 from mlrcbench.llm.reply import to_message
-from mlrcbench.observation import cut
-from mlrcbench.tools import tool_specs
-from mlrcbench.wording import without_actions
+from mlrcbench.protocol.actions import Action, Submit
+from mlrcbench.protocol.tools import tool_specs
+from mlrcbench.protocol.wording import without_actions
+from mlrcbench.text import cut
 
 CALLS = "calls.jsonl"
 
@@ -31,12 +40,12 @@ class ReactAgent:
     """Plays episodes, one after the other.
 
     Args:
-        model: Who decides.
+        model: The language model.
         style: "tools", "text" or "mlab"; see `styles`.
-        idea: A research idea to try; none if empty.
-        context: Tokens that the conversation may have. Less than the model takes, since they are
-            estimated, and the reply needs room too.
-        patience: How many answers in a row without an action until the agent submits.
+        idea: A research idea to try; empty for none.
+        context: Largest number of tokens of the conversation. It must be less than the model takes,
+            because tokens are estimated, and the reply needs room too.
+        patience: Number of answers in a row without an action after which the agent submits.
     """
 
     def __init__(
@@ -59,11 +68,11 @@ class ReactAgent:
 
     @property
     def spent(self) -> Usage:
-        """What the model has used so far, in all episodes."""
+        """The tokens and money that the model has used so far, in all episodes."""
         return self.model.spent if isinstance(self.model, Endpoint) else self._spent
 
     def begin(self, record: Path) -> None:
-        """A new episode: nothing is remembered, and calls are written down beside its record."""
+        """Begin an episode: forget the last one, and log calls in the episode's record directory."""
         self._history, self._wishes, self._last = None, [], None
         if isinstance(self.model, Endpoint) and not self._keeps_log:
             self.model.log = record / CALLS
@@ -72,12 +81,14 @@ class ReactAgent:
         """The next action.
 
         Raises:
-            EndpointError: The model gives no answer, after all retries.
+            EndpointError: The model gave no answer, after all retries.
         """
         text = str(observation["text"])
         if self._history is None:
             self._history = self._start(text)
         else:
+            if self._last is not None and self._last.cut_off and info.get("error"):
+                text = _of_cut_off(self._last, text)
             self._history.result(text, self._last.call if self._last else None)
         if not self._wishes:
             self._wishes = self._decide(self._history)
@@ -93,7 +104,7 @@ class ReactAgent:
         return History(SYSTEMS[self.style], with_idea(briefing, self.idea), self.context, self._tools)
 
     def _decide(self, history: History) -> list[Wish]:
-        """What the model wants done next; nothing if it is to end here."""
+        """The actions that the model asks for next; an empty list if the agent should submit."""
         for _ in range(self.patience):
             reminder = REMINDERS[self.style]
             try:
@@ -103,7 +114,7 @@ class ReactAgent:
                     return []
                 if error.kind != "refusal":
                     raise
-                history.answer(to_message(REFUSED, ()))
+                history.answer(to_message(NO_ANSWER, ()))
             else:
                 wishes, message = read_wishes(self.style, reply)
                 history.answer(message)
@@ -114,7 +125,7 @@ class ReactAgent:
         return []
 
     def _complete(self, history: History) -> Reply:
-        """The model's reply to the conversation, which is made to fit."""
+        """The model's reply to the conversation, which is shortened until it fits."""
         while True:
             dropped = history.make_room()
             if dropped:
@@ -130,20 +141,31 @@ class ReactAgent:
             return reply
 
     def _summarise(self, history: History, dropped: str) -> str:
-        """Notes on what was dropped, and on what the notes so far say.
+        """New notes, from the notes so far and the messages that were dropped.
 
         Raises:
-            EndpointError: As for `act`, or the budget is spent. If the model merely declines, the
-                conversation goes on without notes.
+            EndpointError: As for `act`, or the budget is spent. If the model only declines, the
+                conversation continues without new notes.
         """
-        said = cut(f"{history.notes}\n\n{dropped}".strip(), history.chars(2))
-        messages = [{"role": "system", "content": SUMMARY}, {"role": "user", "content": said}]
+        older = cut(f"{history.notes}\n\n{dropped}".strip(), history.chars(2))
+        messages = [{"role": "system", "content": SUMMARY}, {"role": "user", "content": older}]
         try:
             reply = self.model.complete(messages)
         except EndpointError as error:
             if error.kind not in ("refusal", "context overflow"):
                 raise
-            kept = history.notes.removesuffix(LOST).strip()
-            return cut(f"{kept}\n\n{LOST}".strip(), history.chars(8))
+            notes = history.notes.removesuffix(LOST).strip()
+            return cut(f"{notes}\n\n{LOST}".strip(), history.chars(8))
         self._spent = self._spent + reply.usage
         return cut(reply.text or LOST, history.chars(8))
+
+
+def _of_cut_off(wish: Wish, text: str) -> str:
+    """What the model reads about an action that failed, if its answer reached the limit of its length.
+
+    A call that was cut off in the middle is no longer JSON; to say only that would mislead.
+    """
+    if not isinstance(wish.form, str):
+        return f"{text}\n{CUT_OFF.strip()}"
+    status = text.splitlines()[-1] if text else ""
+    return f"{CALL_CUT_OFF}\n{status}"

@@ -1,13 +1,13 @@
-"""Agents that need no model: a fixed list of actions, an overlay of files, random actions."""
+"""Agents without a model: a fixed list of actions, an overlay of files, random actions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from mlrcbench.actions import Action, Evaluate, Submit, WriteFile
-from mlrcbench.competition import Competition
-from mlrcbench.spaces import action_space
+from mlrcbench.catalog.competition import Competition
+from mlrcbench.protocol.actions import Action, Evaluate, Submit, WriteFile
+from mlrcbench.protocol.spaces import action_space
 
 
 class ScriptedAgent:
@@ -22,11 +22,11 @@ class ScriptedAgent:
 
 
 class RandomAgent:
-    """Plays random harmless actions, then submits: a floor, and a smoke test.
+    """Plays random harmless actions, then submits: a lower bound, and a smoke test.
 
     Args:
-        steps: How many before it submits.
-        seed: Of its choices.
+        steps: Number of actions before it submits.
+        seed: Seed of its choices.
     """
 
     def __init__(self, steps: int = 5, seed: int = 0) -> None:
@@ -35,16 +35,16 @@ class RandomAgent:
         self._left = steps
 
     def act(self, observation: dict[str, Any], info: dict[str, Any]) -> Action | dict[str, Any] | str:
-        """A sample of the action space."""
+        """A random action, or the submission."""
         self._left -= 1
         return self._space.sample() if self._left >= 0 else Submit()
 
 
 def overlay_agent(competition: Competition, overlay: str) -> ScriptedAgent:
-    """Writes an overlay's files, evaluates once on dev, and submits.
+    """An agent that writes an overlay's files, evaluates once on dev, and submits.
 
     Args:
-        competition: Whose overlay.
+        competition: The competition that the overlay belongs to.
         overlay: "baseline" or "reference".
     """
     files = competition.overlay(overlay)

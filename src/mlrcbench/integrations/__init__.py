@@ -1,1 +1,6 @@
-"""Adapters to other frameworks: one thin file each, of public names only; nothing inside needs them."""
+"""Adapters to other frameworks; nothing inside the library needs them.
+
+- Holds: one thin file for each framework, and `serving/`, episodes over a network.
+- May import: public names of the whole library.
+- Start reading at `langchain.py`, the shortest one.
+"""

@@ -1,13 +1,13 @@
-"""Harbor: a competition's instance as a task folder, for whoever runs agents in containers.
+"""Harbor: a competition's instance as a task folder, for users who run agents in containers.
 
     mlrcbench export harbor backdoor-trigger --instance 3 tasks/backdoor-3
 
 The agent's container holds the workspace; the verifier's files, which Harbor copies in when the
 agent has ended, hold the answers, the scorer, and a copy of what the scorer imports. So the folder
-is complete, needs no mlrcbench where it runs, and whoever has it has the answers. There is no
-evaluation on dev: a Harbor task is scored once, at its end, on test.
+is complete and needs no mlrcbench where it runs, and anyone who has the folder has the answers. There is
+no evaluation on dev: a Harbor task is scored once, at its end, on test.
 
-The boundary is Harbor's container and not ours: see `harbor_verify.py` for what it upholds.
+The boundary is Harbor's container and not ours: see `harbor_verify.py` for what it guarantees.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from pathlib import Path
 
 import mlrcbench
 
-_MODULES = ("artefacts.py", "errors.py", "score.py")  # all that a scorer may import of the library
+_MODULES = (
+    "artefacts.py",
+    "errors.py",
+    "score.py",
+)  # the only modules of the library that a scorer may import
 _SCHEMA = "1.4"
 _DOCKERFILE = """\
 FROM python:3.11-slim
 ARG PACKAGES="numpy torch safetensors"
 RUN pip install --no-cache-dir $PACKAGES
-# The verifier's files arrive here when the agent has ended; what it left running cannot read them.
+# The verifier's files arrive here when the agent has ended; processes that it left running cannot read them.
 RUN useradd --create-home agent && mkdir --mode 700 /tests
 COPY --chown=agent workspace /workspace
 WORKDIR /workspace
@@ -46,33 +50,34 @@ def export_harbor(
     """Write a task folder in Harbor's layout (schema 1.4).
 
     Args:
-        competition: Its id.
-        directory: Made anew; must not exist, or be empty.
-        instance: Its seed.
+        competition: The competition's id.
+        directory: The folder to write; it must not exist, or be empty.
+        instance: The instance's seed.
         tier: "mini" or "full".
-        secret: Of the instance; see `Competition.instance`.
+        secret: The instance's secret; see `Competition.instance`.
 
     Returns:
         The directory.
 
     Raises:
-        RegistryError: There is no such competition or tier.
+        RegistryError: The competition or tier does not exist.
         DataError: The instance cannot be built, the directory is in use, or the data is real.
     """
-    found = mlrcbench.get_competition(competition)
-    if found.card.tier(tier).sources:
+    source = mlrcbench.get_competition(competition)
+    if source.card.tier(tier).sources:
         raise mlrcbench.DataError(
-            f"the {tier} tier of {competition} has real data, not ours to pass on; export a generated tier"
+            f"the {tier} tier of {competition} has real data, which is not ours to publish; "
+            "export a generated tier"
         )
-    built = found.instance(instance, tier, secret=secret)
+    built = source.instance(instance, tier, secret=secret)
     if directory.exists() and any(directory.iterdir()):
         raise mlrcbench.DataError(f"{directory} is not empty; name a folder that does not exist yet")
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "task.toml").write_text(_config(found.card, tier, instance), "utf-8")
-    (directory / "instruction.md").write_text(_instruction(found, tier), "utf-8")
-    _write_environment(directory / "environment", found, built)
-    _write_solution(directory / "solution", found)
-    _write_tests(directory / "tests", found, built)
+    (directory / "task.toml").write_text(_config(source.card, tier, instance), "utf-8")
+    (directory / "instruction.md").write_text(_instruction(source, tier), "utf-8")
+    _write_environment(directory / "environment", source, built)
+    _write_solution(directory / "solution", source)
+    _write_tests(directory / "tests", source, built)
     return directory
 
 
@@ -119,10 +124,10 @@ def _instruction(competition: mlrcbench.Competition, tier: str) -> str:
 ## How it is judged
 
 You work in `/workspace`. You may change {", ".join(f"`{glob}`" for glob in card.editable)} and add new files;
-anything else is put back. When you have ended, `{card.entry_point}` runs once on unseen inputs, in a
+anything else is restored. When you have ended, `{card.entry_point}` runs once on unseen inputs, in a
 fresh copy of the workspace, for at most {limits.evaluation_seconds:g} seconds. The reward is how much of the
 way from the baseline to the {card.tier(tier).anchors["test"].target_kind} its result goes: 0 is the
-baseline, and also what a failing entry point gets; 1 is the target. You cannot ask for a score before.
+baseline, and also what a failing entry point gets; 1 is the target. You cannot ask for a score earlier.
 """
 
 
@@ -157,33 +162,34 @@ def _write_tests(folder: Path, competition: mlrcbench.Competition, instance: mlr
         shutil.copyfile(library / name, folder / "mlrcbench" / name)
     shutil.copyfile(competition.folder / "scorer.py", folder / "scorer.py")
     shutil.copyfile(Path(__file__).with_name("harbor_verify.py"), folder / "verify.py")
-    anchors = tier.anchors["test"]
-    told = {
+    anchors, limits = tier.anchors["test"], competition.workspace_limits(instance.tier)
+    settings = {
         "entry_point": card.entry_point,
         "editable": list(card.editable),
         "artefacts": [[spec.pattern, spec.max_bytes, spec.max_files] for spec in card.artefacts],
         "seconds": tier.limits.evaluation_seconds,
-        "workspace_bytes": tier.limits.workspace_mb << 20,
+        "workspace_bytes": limits.total_bytes,
+        "workspace_entries": limits.entries,
         "threads": tier.limits.threads,
         "baseline": anchors.baseline.value,
         "target": anchors.target.value,
     }
-    (folder / "verify.json").write_text(json.dumps(told, indent=1), "utf-8")
+    (folder / "verify.json").write_text(json.dumps(settings, indent=1), "utf-8")
     _write_script(folder / "test.sh", _TEST)
 
 
 def _copy(source: Path, target: Path) -> None:
-    """A tree's files, as files that their owner may change."""
+    """Copy a tree; its owner may change the copies."""
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.rglob("*")):
         if "__pycache__" in path.parts:
             continue
-        goal = target / path.relative_to(source)
+        copy = target / path.relative_to(source)
         if path.is_dir():
-            goal.mkdir(exist_ok=True)
+            copy.mkdir(exist_ok=True)
         else:
-            shutil.copyfile(path, goal)
-            goal.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+            shutil.copyfile(path, copy)
+            copy.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
 
 
 def _write_script(path: Path, text: str) -> None:

@@ -1,12 +1,11 @@
-"""Inspect: every competition as a task, the actions as tools, all figures as a score.
+"""Inspect: every competition as a task, the actions as tools, the results as a score.
 
     inspect eval mlrcbench/backdoor_trigger --model openai/gpt-5 -T instances=4
 
 A sample is an episode on one instance. It begins in `begin`, the setup that stays when another
-solver takes the place of `researcher`; the actions are then the state's tools, and `actions()`
-is them for agents that bring their own. The episode ends with `submit`, with its budget, or in
-the scorer, which submits what stands. A failure of the infrastructure is an error of the sample,
-never its score.
+solver replaces `researcher`; the actions are then the state's tools, and `actions()` returns them for
+agents that bring their own loop. The episode ends with `submit`, with its budget, or in the scorer, which
+submits the workspace as it is. A failure of the infrastructure is an error of the sample, never its score.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ import mlrcbench
 from mlrcbench.integrations import inspect_sandbox  # noqa: F401 (which registers it with Inspect)
 
 _KEY = "mlrcbench_episode"
-_GO_ON = "Nothing was called. Go on with the tools; `submit` ends the work."
+_CONTINUE = "No tool was called. Continue with the tools; `submit` ends the work."
 _sessions: dict[str, mlrcbench.Session] = {}
 
 
 def actions() -> list[Tool]:
-    """The actions, on the episode of the sample that calls them."""
+    """The actions as tools, which act on the episode of the sample that calls them."""
     return [_tool(spec) for spec in mlrcbench.tool_specs()]
 
 
@@ -44,17 +43,17 @@ def _tool(spec: dict[str, Any]) -> Tool:
             raise ToolError(result.text)
         return result.text
 
-    # An observation is cut by the episode itself, which says so.
+    # The episode itself cuts observations, and says so.
     parameters = ToolParams(**spec["parameters"])
     return ToolDef(execute, spec["name"], spec["description"], parameters, max_output=0).as_tool()
 
 
 @solver
 def begin(**options: Any) -> Solver:
-    """Begin the sample's episode, and tell the model what it is told.
+    """Begin the sample's episode, and put its briefing into the prompt.
 
     Args:
-        options: Of `mlrcbench.make`.
+        options: Options of `mlrcbench.make`.
     """
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
@@ -76,12 +75,12 @@ def begin(**options: Any) -> Solver:
 def researcher() -> Solver:
     """An agent that calls actions until the episode is over."""
 
-    async def go_on(state: AgentState) -> bool | str:
+    async def advise(state: AgentState) -> bool | str:
         if _sessions[store().get(_KEY)].done:
             return False
-        return True if state.output.message.tool_calls else _GO_ON
+        return True if state.output.message.tool_calls else _CONTINUE
 
-    agent: Solver = as_solver(react(prompt=None, tools=actions(), submit=False, on_continue=go_on))
+    agent: Solver = as_solver(react(prompt=None, tools=actions(), submit=False, on_continue=advise))
     return agent
 
 
@@ -89,28 +88,29 @@ def researcher() -> Solver:
 def test_score() -> Callable[[TaskState, Target], Any]:
     """The episode's score on test.
 
-    `improvement` is relative improvement to the target, 0 for a submission that cannot be scored;
-    `value` the competition's own metric, left out of means for such a one; `valid` 1 or 0. The
-    score's metadata hold the details, the return, the number of steps, and the record's place.
+    `improvement` is the relative improvement to the target, 0 for a submission that cannot be scored;
+    `value` is the competition's own metric, NaN for such a submission, so that means leave it out; `valid`
+    is 1 or 0.
+    The score's metadata hold the details, the return, the number of steps, and the record's path.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
         session = _sessions[state.uuid]
         if not session.done:
             await anyio.to_thread.run_sync(session.call, "submit")
-        found = session.test_score
-        if found is None:
+        test = session.test_score
+        if test is None:
             raise mlrcbench.SandboxError("the episode has no score, since its infrastructure failed")
-        valid = found["value"] is not None
+        valid = test["value"] is not None
         return Score(
             value={
-                "improvement": found["improvement"] if valid else 0.0,
-                "value": found["value"] if valid else float("nan"),
+                "improvement": test["improvement"] if valid else 0.0,
+                "value": test["value"] if valid else float("nan"),
                 "valid": float(valid),
             },
-            explanation=found["reason"] or f"relative improvement {found['improvement']:.3f}",
+            explanation=test["reason"] or f"relative improvement {test['improvement']:.3f}",
             metadata={
-                **found,
+                **test,
                 "return": session.reward,
                 "steps": session.calls,
                 "record": str(session.env.record),
@@ -149,21 +149,21 @@ def _make_task(card: mlrcbench.Card) -> Callable[..., Task]:
     make.__doc__ = f"""{card.title}.
 
     Args:
-        instances: How many samples, each an instance.
+        instances: How many samples there are, each with its instance.
         first: Seed of the first instance.
         tier: "mini" or "full".
-        kind: Of the episode's sandbox, see `mlrcbench doctor`.
-        steps: Of an episode; by default the card's.
-        secret: Of the instances; by default this installation's.
+        kind: The kind of the episode's sandbox; see `mlrcbench doctor`.
+        steps: How many steps an episode has; by default the card's number.
+        secret: The instances' secret; by default this installation's.
     """
-    made: Callable[..., Task] = task(name=card.id.replace("-", "_"))(make)
-    return made
+    named_task: Callable[..., Task] = task(name=card.id.replace("-", "_"))(make)
+    return named_task
 
 
 def _sample(card: mlrcbench.Card, instance: int) -> Sample:
     return Sample(
         id=f"{card.id}-{instance}",
-        input=card.summary,  # the briefing takes its place
+        input=card.summary,  # `begin` replaces it by the briefing
         metadata={"competition": card.id, "instance": instance},
     )
 

@@ -1,7 +1,8 @@
 """LangChain: the actions as `StructuredTool`s.
 
-LangChain hands a call on as the model wrote it, without checking it against the schema, so that
-what is wrong with it is told by the episode itself, in words that help.
+LangChain passes a call on as the model wrote it, without checking it against the schema, so the episode
+itself answers invalid calls, with messages that help. A failure of the infrastructure ends the agent with an
+exception, which the model does not see.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def tools(session: mlrcbench.Session) -> list[StructuredTool]:
     """Tools for `create_agent`, or for `bind_tools` of a model.
 
     Args:
-        session: Begun before the first call; its `reward` is there when the agent has ended.
+        session: The session; begin it before the first call, and read its `reward` when the agent has ended.
     """
     return [
         StructuredTool(
@@ -29,6 +30,21 @@ def tools(session: mlrcbench.Session) -> list[StructuredTool]:
         )
         for spec in mlrcbench.tool_specs()
     ]
+
+
+def stop(session: mlrcbench.Session) -> Any:
+    """A middleware for `create_agent` that ends the agent when the episode is over.
+
+    Args:
+        session: The session of the agent's tools.
+    """
+    from langchain.agents.middleware import before_model
+
+    @before_model(can_jump_to=["end"])
+    def end_when_over(*_: Any) -> dict[str, Any] | None:
+        return {"jump_to": "end"} if session.done else None
+
+    return end_when_over
 
 
 def _caller(session: mlrcbench.Session, name: str) -> Callable[..., str]:

@@ -1,10 +1,10 @@
 """MCP: episodes as tools of a server of the Model Context Protocol, for any client.
 
 Over stdio the process is one episode. Over HTTP every episode has a token, which a client sends
-as `Authorization: Bearer TOKEN` or, if it only takes an address, as the end of `/mcp/TOKEN`.
-The transport keeps no state: it does not matter how often a client connects, and what it leaves
-open holds nothing. The official SDK is used at its low level, so that the schemas of the tools
-are the actions' own, with either of its majors.
+as `Authorization: Bearer TOKEN` or, if it only accepts an address, as the end of `/mcp/TOKEN`.
+The transport keeps no state: it does not matter how often a client connects, and connections that it
+leaves open hold nothing. The official SDK is used at its low level, so that the tools have the actions'
+own schemas, with either of its major versions.
 """
 
 from __future__ import annotations
@@ -22,12 +22,27 @@ from mcp.server.stdio import stdio_server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
 import mlrcbench
-from mlrcbench.integrations import web
-from mlrcbench.integrations.gate import Control, Gate, GateLimits, Receive, Scope, Send, episode_of, respond
-from mlrcbench.integrations.hosting import Hosted, SessionTable
+from mlrcbench.integrations.serving import http
+from mlrcbench.integrations.serving.access import (
+    Control,
+    Gate,
+    GateLimits,
+    Receive,
+    Scope,
+    Send,
+    episode_of,
+    plain_body,
+    respond,
+)
+from mlrcbench.integrations.serving.episodes import Hosted, SessionTable
 
 PATH = "/mcp"
-_KEY = "mlrcbench.episode"
+_KEY = "mlrcbench.env.episode"
+_NO_JSON = {
+    "jsonrpc": "2.0",
+    "id": None,
+    "error": {"code": -32700, "message": "the message is no JSON, or nests too deep"},
+}
 _HOW = (
     "You take part in a machine-learning research competition, described below. Work on it with the tools; "
     "each call costs a step, and each answer ends with what is left. When you are done, call submit: it ends "
@@ -39,8 +54,8 @@ def make_server(instructions: str, find: Callable[[Any], Hosted]) -> Server[Any]
     """A server whose tools are the actions.
 
     Args:
-        instructions: For the model, at the start of a connection.
-        find: The episode of a request; it gets the HTTP request, None over stdio.
+        instructions: A text for the model, sent at the start of a connection.
+        find: Finds the episode of a request; it gets the HTTP request, or None over stdio.
     """
     tools = [
         types.Tool.model_validate(
@@ -54,7 +69,7 @@ def make_server(instructions: str, find: Callable[[Any], Hosted]) -> Server[Any]
     ]
     listed = types.ListToolsResult(tools=tools)
     about: dict[str, Any] = {"version": mlrcbench.__version__, "instructions": instructions}
-    if not hasattr(Server, "add_request_handler"):  # the SDK's first major
+    if not hasattr(Server, "add_request_handler"):  # the SDK's first major version
         server: Any = Server("mlrcbench", **about)
 
         async def call_1(request: Any) -> Any:
@@ -78,20 +93,20 @@ def make_server(instructions: str, find: Callable[[Any], Hosted]) -> Server[Any]
 
 
 async def _call(hosted: Hosted, params: Any) -> types.CallToolResult:
-    """One step, in a thread; it is carried out to its end even if nobody waits for the answer."""
-    result = await web.in_thread(hosted.call, params.name, params.arguments)
-    told = {"reward": result.reward, "terminated": result.terminated, "truncated": result.truncated}
+    """Make one step in a thread; it is carried out to its end even if nobody waits for the answer."""
+    result = await http.in_thread(hosted.call, params.name, params.arguments)
+    step = {"reward": result.reward, "terminated": result.terminated, "truncated": result.truncated}
     content = [{"type": "text", "text": result.text}]
     return types.CallToolResult.model_validate(
-        {"content": content, "isError": result.is_error, "_meta": {"mlrcbench/step": told}}
+        {"content": content, "isError": result.is_error, "_meta": {"mlrcbench/step": step}}
     )
 
 
 def instructions(competition: str) -> str:
-    """What a client is told first: how to take part, and the competition's statement.
+    """The text that a client gets first: how to take part, and the competition's statement.
 
     Raises:
-        RegistryError: There is no such competition.
+        RegistryError: The competition does not exist.
     """
     return _HOW + mlrcbench.get_competition(competition).statement
 
@@ -108,7 +123,7 @@ def serve_stdio(table: SessionTable, words: str) -> None:
     try:
         anyio.run(serve)
     except* (anyio.ClosedResourceError, anyio.BrokenResourceError):
-        pass  # the client has gone, and the SDK still had something to say to it
+        pass  # the client has disconnected before the SDK's last message
     finally:
         table.close()
 
@@ -146,11 +161,15 @@ def http_app(table: SessionTable, words: str, control_token: str, *, loopback: b
             await send({"type": "websocket.close", "code": 1008})
         elif PATH not in (scope["path"].rstrip("/"), scope["path"].rpartition("/")[0]):
             await respond(send, 404, {"error": f"agents use {PATH}"})
-        elif scope["method"] != "POST":  # streams that stay open would serve nothing, and hold connections
+        elif scope["method"] != "POST":  # open streams would have no use, and hold connections
             await respond(send, 405, {"error": f"agents POST to {PATH}"})
         else:
             scope[_KEY] = episode_of(table, scope)
-            await manager.handle_request(scope, receive, send)
+            body, receive = await plain_body(receive)
+            if body is None:
+                await respond(send, 400, _NO_JSON)
+            else:
+                await manager.handle_request(scope, receive, send)
 
     return Gate(app, admit, limits, loopback=loopback)
 
@@ -165,7 +184,7 @@ async def _running(manager: StreamableHTTPSessionManager, table: SessionTable) -
 
 
 async def _live(receive: Receive, send: Send, running: Callable[[], Any]) -> None:
-    """ASGI's lifespan protocol around a context."""
+    """Run a context for the time between startup and shutdown of ASGI's lifespan protocol."""
     await receive()
     async with running():
         await send({"type": "lifespan.startup.complete"})
@@ -176,7 +195,7 @@ async def _live(receive: Receive, send: Send, running: Callable[[], Any]) -> Non
 def serve_http(
     table: SessionTable, words: str, control_token: str, *, host: str, port: int, episodes: int
 ) -> None:
-    """Serve over HTTP until interrupted, and say on standard error where, and with which secrets.
+    """Serve over HTTP until interrupted, and print addresses and secrets to standard error.
 
     Args:
         table: The episodes.
@@ -184,9 +203,9 @@ def serve_http(
         control_token: The host's secret.
         host: Address to bind to.
         port: Port to bind to.
-        episodes: How many are opened at the start.
+        episodes: How many episodes are opened at the start.
     """
-    app = http_app(table, words, control_token, loopback=web.is_loopback(host))
+    app = http_app(table, words, control_token, loopback=http.is_loopback(host))
     for _ in range(episodes):
         print(f"an episode: http://{host}:{port}{PATH}/{table.open().token}", file=sys.stderr)
-    web.serve(app, host, port, control_token)
+    http.serve(app, host, port, control_token)

@@ -1,8 +1,8 @@
 """A competition in numbers: a menu of actions as `Discrete`, features of the episode as `Box`.
 
-For libraries of reinforcement learning whose policies cannot read or write text. What the
-actions are is the caller's: versions of a file, commands, evaluations. Nothing is simulated:
-every choice is carried out.
+It is for libraries of reinforcement learning whose policies cannot read or write text. The caller
+chooses the actions: versions of a file, commands, evaluations. Nothing is simulated: every choice is
+carried out.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class MenuEnv(gymnasium.Env[Features, np.int64]):
     """An environment of choices.
 
     An observation has 3 + n + 1 numbers in [0, 1], for a menu of n actions: the shares of steps
-    and evaluations that are left, the best improvement on dev up to 1, and the last choice, as a
-    one after n zeros (the first of which stands for none). It does not depend on the clock.
+    and evaluations that are left, the best improvement on dev up to 1, and the last choice as n + 1 numbers,
+    of which one is 1 (the first number stands for no choice). It does not depend on the clock.
 
     Args:
-        env: The environment, which belongs to this one from now on.
-        menu: What can be chosen: actions, or their JSON form.
+        env: The environment, which this one owns from now on and closes.
+        menu: The choices: actions, or their JSON form.
 
     Raises:
         ValueError: The menu is empty.
@@ -62,10 +62,10 @@ class MenuEnv(gymnasium.Env[Features, np.int64]):
         self.env.close()
 
     def _features(self, observation: dict[str, Any], last: int) -> Features:
-        budget = self.env.settings.budget
-        found = np.zeros(self.observation_space.shape or (), np.float32)
-        found[0] = observation["steps_left"][0] / max(1, budget.steps)
-        found[1] = observation["evaluations_left"][0] / max(1, budget.evaluations)
-        found[2] = min(1.0, observation["best_improvement"][0])
-        found[3 + last] = 1.0
-        return found
+        budget = self.env.budget
+        features = np.zeros(self.observation_space.shape or (), np.float32)
+        features[0] = observation["steps_left"][0] / max(1, budget.steps)
+        features[1] = observation["evaluations_left"][0] / max(1, budget.evaluations)
+        features[2] = min(1.0, observation["best_improvement"][0])
+        features[3 + last] = 1.0
+        return features

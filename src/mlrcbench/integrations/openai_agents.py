@@ -1,7 +1,7 @@
 """OpenAI Agents SDK: the actions as `FunctionTool`s.
 
-A call waits in a thread, so that agents that run in the same event loop go on. A failure of the
-infrastructure ends the run as an exception; it is not told to the model.
+A call waits in a thread, so that other agents in the same event loop continue. A failure of the
+infrastructure ends the run with an exception, which the model does not see.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agents import FunctionTool
+from agents import FunctionTool, ToolsToFinalOutputResult
 
 import mlrcbench
 
@@ -19,7 +19,7 @@ def tools(session: mlrcbench.Session) -> list[FunctionTool]:
     """Tools for an `Agent`.
 
     Args:
-        session: Begun before the first call; its `reward` is there when the run has ended.
+        session: The session; begin it before the first call, and read its `reward` when the run has ended.
     """
     return [
         FunctionTool(
@@ -31,6 +31,19 @@ def tools(session: mlrcbench.Session) -> list[FunctionTool]:
         )
         for spec in mlrcbench.tool_specs()
     ]
+
+
+def stop(session: mlrcbench.Session) -> Callable[[Any, list[Any]], ToolsToFinalOutputResult]:
+    """A `tool_use_behavior` for an `Agent` that ends its run when the episode is over.
+
+    Args:
+        session: The session of the agent's tools.
+    """
+
+    def behave(_: Any, results: list[Any]) -> ToolsToFinalOutputResult:
+        return ToolsToFinalOutputResult(is_final_output=session.done, final_output=str(results[-1].output))
+
+    return behave
 
 
 def _caller(session: mlrcbench.Session, name: str) -> Callable[[Any, str], Awaitable[str]]:

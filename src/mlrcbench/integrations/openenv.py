@@ -1,26 +1,31 @@
-"""OpenEnv: episodes for training programs, each WebSocket an environment of its own.
+"""OpenEnv: episodes for training programs, where each WebSocket has its own environment.
 
-The client of OpenEnv is the host's: it resets, and learns the score on test when an episode is
-over. What it lets its agent do is `step`. So its token is for training programs, never for an
-agent. An action is the JSON form that `ResearchEnv.step` takes, `{"action": "run", "command":
-"ls"}`; what is wrong with it, the observation says.
+The client of OpenEnv is the host's program: it resets, and learns the score on test when an episode is
+over. Its agent may only use `step`. So the token is for training programs, never for an agent. An action
+is the JSON form that `ResearchEnv.step` takes, `{"action": "run", "command": "ls"}`; if it is invalid, the
+observation says why. If the infrastructure fails, `step` raises an exception in the client: such an episode
+has no reward.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import anyio
 from openenv.core.env_server.http_server import create_fastapi_app
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, ConcurrencyConfig, Observation, State
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, PrivateAttr
 
 import mlrcbench
-from mlrcbench.integrations import web
-from mlrcbench.integrations.gate import Gate, GateLimits, client_gate
-from mlrcbench.integrations.hosting import Hosted, SessionTable
+from mlrcbench.integrations.serving import http
+from mlrcbench.integrations.serving.access import Gate, GateLimits, Receive, Scope, Send, client_gate
+from mlrcbench.integrations.serving.episodes import Hosted, SessionTable
+from mlrcbench.integrations.serving.plain import plain_text
+from mlrcbench.integrations.serving.websockets import Message
 
 _FORMS = [
     {
@@ -34,29 +39,45 @@ _FORMS = [
 
 
 class ToolAction(Action):
-    """An action's JSON form."""
+    """An action's JSON form, valid or not."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"oneOf": _FORMS})
 
-    action: str = Field(description="Its name; its arguments stand beside it.")
+    action: str = Field(description="The action's name; its arguments are further keys.")
+    _form: dict[str, Any] | None = PrivateAttr(None)
+
+    @classmethod
+    def model_validate(cls, obj: Any, *_: Any, **__: Any) -> Self:
+        """Accept everything: the observation says what is wrong with it."""
+        action: Self = cls.model_construct(action="")
+        action._form = dict(obj) if isinstance(obj, Mapping) else {"action": obj}
+        return action
+
+    @property
+    def call(self) -> tuple[Any, dict[str, Any]]:
+        """The action's name, and its arguments."""
+        form = {"action": self.action, **(self.model_extra or {})} if self._form is None else self._form
+        return form.get("action"), {k: form[k] for k in form if k not in ("action", "metadata")}
 
 
 class ToolObservation(Observation):
-    """What a step came to; `done` and `reward` are OpenEnv's own."""
+    """The result of a step; `done` and `reward` are fields of OpenEnv."""
 
-    text: str = Field(default="", description="For the agent.")
+    text: str = Field(default="", description="The observation for the agent.")
     is_error: bool = Field(default=False, description="Whether the action could not be carried out.")
     terminated: bool = Field(default=False, description="Whether the work was submitted.")
     truncated: bool = Field(default=False, description="Whether the budget is spent.")
-    score: dict[str, Any] | None = Field(default=None, description="On dev, of an evaluation.")
-    test_score: dict[str, Any] | None = Field(default=None, description="On test, when it is over.")
+    score: dict[str, Any] | None = Field(default=None, description="The score of an evaluation on dev.")
+    test_score: dict[str, Any] | None = Field(
+        default=None, description="The score on test, when the episode is over."
+    )
 
 
 class Arena(Environment):
-    """One connection's environment: an episode of a table after the other.
+    """One connection's environment, which plays one episode of a table after the other.
 
     Args:
-        table: Where the episodes are.
+        table: The table of episodes.
     """
 
     SUPPORTS_CONCURRENT_SESSIONS = True
@@ -68,42 +89,47 @@ class Arena(Environment):
         self._episode = ""
 
     async def reset_async(self, seed: int | None = None, episode_id: str | None = None) -> ToolObservation:
-        """Begin an episode, and end the one before.
+        """End the previous episode and begin another.
 
         Raises:
-            Full, DataError, SandboxError: It cannot begin.
+            Full, DataError, SandboxError: The episode cannot begin.
         """
-        await web.in_thread(self.close)
+        await http.in_thread(self.close)
         self._hosted = self._table.open()
         self._episode = str(episode_id or self._hosted.id)
-        return ToolObservation(text=await web.in_thread(self._hosted.begin, seed))
+        return ToolObservation(text=await http.in_thread(self._hosted.begin, seed))
 
     async def step_async(self, action: ToolAction) -> ToolObservation:
-        """Carry out one action."""
+        """Carry out one action.
+
+        Raises:
+            SandboxError: The infrastructure failed; the episode is over, and has no score.
+        """
         if self._hosted is None or not self._hosted.begun:
             return ToolObservation(text="error: no episode is running; reset first", is_error=True)
-        arguments = dict(action.model_extra or {})
-        result = await web.in_thread(self._hosted.call, action.action, arguments)
+        result = await http.in_thread(self._hosted.call, *action.call)
+        if self._hosted.failure:
+            raise mlrcbench.SandboxError(f"the episode has no score: {self._hosted.failure}")
         return ToolObservation(
             text=result.text,
             is_error=result.is_error,
             terminated=result.terminated,
             truncated=result.truncated,
             done=result.done or bool(self._hosted.ended),
-            reward=result.reward,
+            reward=None if self._hosted.unscored else result.reward,
             score=result.info.get("score"),
             test_score=result.info.get("test_score"),
         )
 
     def reset(self, seed: int | None = None, episode_id: str | None = None, **_: Any) -> ToolObservation:
         """See `reset_async`."""
-        begun: ToolObservation = anyio.run(self.reset_async, seed, episode_id)
-        return begun
+        observation: ToolObservation = anyio.run(self.reset_async, seed, episode_id)
+        return observation
 
     def step(self, action: ToolAction, timeout_s: float | None = None, **_: Any) -> ToolObservation:
         """See `step_async`."""
-        found: ToolObservation = anyio.run(self.step_async, action)
-        return found
+        observation: ToolObservation = anyio.run(self.step_async, action)
+        return observation
 
     @property
     def state(self) -> State:
@@ -114,16 +140,16 @@ class Arena(Environment):
         """End the episode."""
         hosted, self._hosted = self._hosted, None
         if hosted is not None:
-            hosted.end("its client closed it, or went away")
+            hosted.end("its client closed it or disconnected")
 
 
 def http_app(table: SessionTable, control_token: str, *, token: str = "", loopback: bool = True) -> Gate:
     """The ASGI application: OpenEnv's paths, and `/control/episodes` for the operator.
 
     Args:
-        table: The episodes; closed when the application's life ends.
+        table: The episodes; closed when the application ends.
         control_token: The operator's secret.
-        token: The training programs' secret; without one, anybody on this machine is one.
+        token: The training programs' secret; without one, every program on this machine may connect.
         loopback: Whether only this machine is served.
 
     Raises:
@@ -134,22 +160,44 @@ def http_app(table: SessionTable, control_token: str, *, token: str = "", loopba
         lambda: Arena(table),
         ToolAction,
         ToolObservation,
-        # Not the limit on idleness: OpenEnv's own reaper also ends who works on one long step.
+        # Not the idle limit: OpenEnv's own reaper would also end sessions in one long step.
         concurrency_config=ConcurrencyConfig(
             max_concurrent_envs=2 * table.limits.sessions, session_timeout=table.limits.lifetime_seconds
         ),
         env_name="mlrcbench",
     )
-    return client_gate(inner, table, control_token, token=token, loopback=loopback, limits=limits)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def receive_readable() -> Message:
+            message = await receive()
+            text = message.get("text")
+            return message if text is None else {**message, "text": _readable(text)}
+
+        await inner(scope, receive_readable, send)
+
+    return client_gate(app, table, control_token, token=token, loopback=loopback, limits=limits)
+
+
+def _readable(text: str) -> str:
+    """A message that OpenEnv can read; it would close the connection on one that it cannot."""
+    readable = plain_text(text)
+    message = {"type": "step"} if readable is None else json.loads(readable)
+    if isinstance(message, dict) and message.get("type") == "step":
+        data = message.get("data", "what is no JSON, or nests too deep")
+        message = {"type": "step", "data": data if isinstance(data, dict) else {"action": data}}
+    return json.dumps(message)
 
 
 def from_environment() -> Gate:
-    """For `uvicorn --factory`: MLRCBENCH_COMPETITION, MLRCBENCH_TOKEN and MLRCBENCH_CONTROL_TOKEN."""
+    """The application for `uvicorn --factory`, set up by environment variables.
+
+    They are MLRCBENCH_COMPETITION, MLRCBENCH_TOKEN and MLRCBENCH_CONTROL_TOKEN.
+    """
     competition = os.environ.get("MLRCBENCH_COMPETITION", "")
     mlrcbench.get_competition(competition)
     token, control = os.environ.get("MLRCBENCH_TOKEN", ""), os.environ.get("MLRCBENCH_CONTROL_TOKEN", "")
     if not control:
-        raise mlrcbench.MlrcbenchError("set MLRCBENCH_CONTROL_TOKEN to a secret of your own")
+        raise mlrcbench.MlrcbenchError("set MLRCBENCH_CONTROL_TOKEN to a secret that you choose")
     table = SessionTable(lambda: mlrcbench.make(competition))
     return http_app(table, control, token=token, loopback=not token)
 
@@ -164,5 +212,5 @@ def serve(table: SessionTable, control_token: str, *, token: str, host: str, por
         host: Address to bind to.
         port: Port to bind to.
     """
-    app = http_app(table, control_token, token=token, loopback=web.is_loopback(host))
-    web.serve(app, host, port, control_token)
+    app = http_app(table, control_token, token=token, loopback=http.is_loopback(host))
+    http.serve(app, host, port, control_token)

@@ -1,13 +1,15 @@
 """OpenReward: episodes over the Open Reward Standard, HTTP and server-sent events, for any language.
 
-OpenReward's own server speaks the protocol; here is the environment it serves. A task is an
-instance of one competition, a session an episode of it. Each answer to a call of a tool brings
-its reward. As over OpenEnv, the client is the host's: its key is for training programs, never
-for an agent, to which it gives the prompt, the tools and their answers.
+OpenReward's own server speaks the protocol; this module has the environment that it serves. A task is an
+instance of one competition, a session is an episode of it. Each answer to a call of a tool contains its
+reward. As with OpenEnv, the client is the host's program: its key is for training programs, never for an
+agent, to which it passes the prompt, the tools and their answers. If the infrastructure fails, the call of a
+tool is an error in the client: such an episode has no reward.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,20 +18,29 @@ from openreward.environments import Environment, Server, Split, TextBlock, ToolO
 from pydantic import BaseModel, ConfigDict
 
 import mlrcbench
-from mlrcbench.integrations import web
-from mlrcbench.integrations.gate import Gate, client_gate
-from mlrcbench.integrations.hosting import Full, Hosted, SessionTable
+from mlrcbench.integrations.serving import http
+from mlrcbench.integrations.serving.access import (
+    App,
+    Gate,
+    Receive,
+    Scope,
+    Send,
+    client_gate,
+    plain_body,
+    respond,
+)
+from mlrcbench.integrations.serving.episodes import Full, Hosted, SessionTable
 
-SPLITS = {"train": 0, "test": 1_000_000}  # the first instance of each: the splits share none
+SPLITS = {"train": 0, "test": 1_000_000}  # the first instance of each; the splits share no instance
 
 
 def environment(competition: str, table: SessionTable, *, tasks: int) -> type[Environment]:
     """The class whose instances are the sessions.
 
     Args:
-        competition: Its name for clients.
-        table: Where the episodes are.
-        tasks: How many each split has.
+        competition: The environment's name for clients.
+        table: The table of episodes.
+        tasks: How many tasks each split has.
     """
 
     class Research(_Episode):
@@ -52,7 +63,7 @@ def environment(competition: str, table: SessionTable, *, tasks: int) -> type[En
 
 
 class _Episode(Environment):
-    """A session: an episode of a table."""
+    """A session, which is an episode of a table."""
 
     table: SessionTable
 
@@ -67,21 +78,21 @@ class _Episode(Environment):
         self._over = False
 
     def setup(self) -> None:
-        """Begin the episode; in a thread. A client that cannot have one is told at its next request."""
+        """Begin the episode, in a thread. If the table is full, the client's next request fails."""
         try:
             self.hosted = self.table.open()
         except Full as error:
             raise HTTPException(503, str(error)) from error
-        if self._over:  # deleted meanwhile, which found no episode to end
+        if self._over:  # the client deleted it meanwhile, before there was an episode to end
             self.teardown()
         else:
             self._briefing = self.hosted.begin(instance=self._instance)
 
     def teardown(self) -> None:
-        """End it, also in the middle of a call or of its beginning; in a thread."""
+        """End the episode, in a thread, even during a call or its beginning."""
         self._over = True
         if self.hosted is not None:
-            self.hosted.end("its client deleted it, or went away")
+            self.hosted.end("its client deleted it or disconnected")
 
     def get_prompt(self) -> list[TextBlock]:
         """The agent's briefing."""
@@ -92,7 +103,7 @@ def _method(spec: Mapping[str, Any]) -> Any:
     """A tool's method, with the action's own schema."""
 
     class Arguments(BaseModel):
-        model_config = ConfigDict(extra="allow")  # what is wrong with them, the answer says
+        model_config = ConfigDict(extra="allow")  # the answer says what is wrong with them
 
         @classmethod
         def model_json_schema(cls, *_: Any, **__: Any) -> dict[str, Any]:
@@ -100,8 +111,10 @@ def _method(spec: Mapping[str, Any]) -> Any:
 
     async def call(self: _Episode, arguments: Arguments) -> ToolOutput:
         assert self.hosted is not None, "OpenReward calls after setup"
-        result = await web.in_thread(self.hosted.call, spec["name"], dict(arguments.model_extra or {}))
-        told = {
+        result = await http.in_thread(self.hosted.call, spec["name"], dict(arguments.model_extra or {}))
+        if self.hosted.failure:
+            raise mlrcbench.SandboxError(f"the episode has no score: {self.hosted.failure}")
+        metadata = {
             "is_error": result.is_error,
             "terminated": result.terminated,
             "truncated": result.truncated,
@@ -110,7 +123,8 @@ def _method(spec: Mapping[str, Any]) -> Any:
         }
         finished = result.done or bool(self.hosted.ended)
         blocks = [TextBlock(text=result.text)]
-        return ToolOutput(blocks=blocks, metadata=told, reward=result.reward, finished=finished)
+        reward = None if self.hosted.unscored else result.reward
+        return ToolOutput(blocks=blocks, metadata=metadata, reward=reward, finished=finished)
 
     call.__doc__ = spec["description"]
     call.__annotations__ = {"arguments": Arguments, "return": ToolOutput}  # OpenReward reads them
@@ -129,19 +143,39 @@ def http_app(
     """The ASGI application: the standard's paths, and `/control/episodes` for the operator.
 
     Args:
-        table: The episodes; closed when the application's life ends.
+        table: The episodes; closed when the application ends.
         control_token: The operator's secret.
-        competition: Its id.
-        tasks: How many each split has.
+        competition: The competition's id.
+        tasks: How many tasks each split has.
         token: The training programs' secret, which OpenReward's client sends as its API key;
-            without one, anybody on this machine is one.
+            without one, every program on this machine may connect.
         loopback: Whether only this machine is served.
 
     Raises:
         MlrcbenchError: Other machines are to be served without a token.
     """
     inner = Server([environment(competition, table, tasks=tasks)]).app
-    return client_gate(inner, table, control_token, token=token, loopback=loopback)
+    return client_gate(_guarded(inner), table, control_token, token=token, loopback=loopback)
+
+
+def _guarded(inner: App) -> App:
+    """OpenReward's application, whose requests are plain JSON, and which offers no tools but ours.
+
+    OpenReward's own toolsets would act beside the episode, outside of its steps and its record.
+    """
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await inner(scope, receive, send)
+            return
+        body, receive = await plain_body(receive)
+        request = None if body is None else json.loads(body)
+        if isinstance(request, dict) and request.get("toolset_name") is not None:
+            await respond(send, 400, {"detail": "this server has no toolsets; leave out toolset_name"})
+            return
+        await inner(scope, receive, send)
+
+    return app
 
 
 def serve(
@@ -152,12 +186,12 @@ def serve(
     Args:
         table: The episodes.
         control_token: The operator's secret.
-        competition: Its id.
-        tasks: How many each split has.
+        competition: The competition's id.
+        tasks: How many tasks each split has.
         token: See `http_app`.
         host: Address to bind to.
         port: Port to bind to.
     """
-    loopback = web.is_loopback(host)
+    loopback = http.is_loopback(host)
     app = http_app(table, control_token, competition=competition, tasks=tasks, token=token, loopback=loopback)
-    web.serve(app, host, port, control_token)
+    http.serve(app, host, port, control_token)

@@ -1,7 +1,7 @@
-"""Ray: episodes as actors, each in a process of its own, on one machine or many.
+"""Ray: episodes as actors, each in its own process, on one machine or many.
 
-Every machine of the cluster needs mlrcbench and a sandbox that works there; instances are the
-same everywhere if all get the same `secret`.
+Every machine of the cluster needs mlrcbench and a working sandbox; instances are the same everywhere
+if all actors get the same `secret`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def episode_actor(competition: str, **options: Any) -> Any:
     """A handle of a new actor with the methods of `EpisodeActor`; `ray.kill` ends it and its processes.
 
     Args:
-        competition: Its id.
-        options: Those of `mlrcbench.make`.
+        competition: The competition's id.
+        options: Options of `mlrcbench.make`.
     """
     return ray.remote(EpisodeActor).options(num_cpus=1).remote(competition, **options)
 
@@ -27,8 +27,8 @@ class EpisodeActor:
     """One session, as an actor.
 
     Args:
-        competition: Its id.
-        options: Those of `mlrcbench.make`.
+        competition: The competition's id.
+        options: Options of `mlrcbench.make`.
     """
 
     def __init__(self, competition: str, **options: Any) -> None:

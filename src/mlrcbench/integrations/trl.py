@@ -7,13 +7,13 @@
         args=...,
     )
 
-The trainer makes an instance for each rollout of a batch, resets it, lets the model call its
-methods, and asks it for the reward. Rollouts of one group get the same row, so the same instance.
-TRL never closes what it makes: an instance ends its episode when it is reset, and its processes
-and its folder go with it, or with the interpreter.
+The trainer makes an environment for each rollout of a batch, resets it, lets the model call its
+methods, and asks it for the reward. Rollouts of one group get the same row, and so the same instance.
+TRL never closes environments: one ends its episode when it is reset, and its processes and its folder
+are removed with it, or with the interpreter.
 
-TRL shows a model whatever a method raises. A failure of the infrastructure is therefore kept, and
-raised again where the reward is asked for, so that nobody learns from it.
+TRL shows a model every exception of a method. A failure of the infrastructure is therefore stored, and
+raised when the trainer asks for the reward, so that no model learns from it.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import mlrcbench
-
-_TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "null": None}
+from mlrcbench.integrations.signatures import parameters
 
 
 class ActionEnvironment:
-    """What all have in common; `environment` adds the methods.
+    """What all environments have in common; `environment` adds the methods.
 
     Args:
-        session: Whose episodes.
+        session: The session that plays the episodes.
     """
 
     def __init__(self, session: mlrcbench.Session) -> None:
@@ -45,13 +44,13 @@ class ActionEnvironment:
         """Begin an episode; the briefing is appended to the prompt.
 
         Args:
-            instance: The row's; without it, one of the environment's pool.
+            instance: The row's instance; without it, one of the environment's pool is played.
         """
         self._failure = None
         return self._session.begin(instance=instance)
 
     def get_reward(self) -> float:
-        """The episode's return; what stands is submitted if the model has not done so.
+        """The episode's return; the workspace is submitted if the model has not done so.
 
         Raises:
             SandboxError, ScoringError, SnapshotError: The infrastructure failed in this episode.
@@ -60,12 +59,14 @@ class ActionEnvironment:
             self._call("submit", {})
         if self._failure is not None:
             raise self._failure
+        if not self._session.done:
+            raise mlrcbench.SandboxError("the episode has no score, since it ended without one")
         return self._session.reward
 
     def _call(self, name: str, arguments: dict[str, Any]) -> str:
         try:
             return self._session.call(name, arguments).text
-        except mlrcbench.MlrcbenchError as error:
+        except Exception as error:  # whatever it is, TRL would only show it to the model
             self._failure = error
             return "error: the infrastructure failed; the episode is over"
 
@@ -74,15 +75,16 @@ def environment(competition: str, **options: Any) -> type[ActionEnvironment]:
     """A class for `GRPOTrainer(environment_factory=...)`.
 
     Args:
-        competition: Its id.
-        options: Of `mlrcbench.make`.
+        competition: The competition's id.
+        options: Options of `mlrcbench.make`.
     """
 
     def start(self: ActionEnvironment) -> None:
         ActionEnvironment.__init__(self, mlrcbench.Session(mlrcbench.make(competition, **options)))
 
     methods = {spec["name"]: _method(spec) for spec in mlrcbench.tool_specs()}
-    name = "".join(word.capitalize() for word in competition.strip("_").split("-"))  # of the reward's column
+    # The class's name is that of the reward's column.
+    name = "".join(word.capitalize() for word in competition.strip("_").split("-"))
     return type(name, (ActionEnvironment,), {"__init__": start, **methods})
 
 
@@ -94,22 +96,9 @@ def rows(instances: Iterable[int]) -> list[dict[str, Any]]:
 def _method(spec: dict[str, Any]) -> Callable[..., str]:
     """A method with the signature, type hints and docstring from which TRL makes its schema."""
     name, schema = spec["name"], spec["parameters"]
-    hints = {key: _hint(told["type"]) for key, told in schema["properties"].items()}
-    signature = inspect.Signature(
-        [
-            inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),
-            *(
-                inspect.Parameter(
-                    key,
-                    inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                    default=told.get("default", inspect.Parameter.empty),
-                    annotation=hints[key],
-                )
-                for key, told in schema["properties"].items()
-            ),
-        ],
-        return_annotation=str,
-    )
+    arguments = parameters(schema)
+    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    signature = inspect.Signature([this, *arguments], return_annotation=str)
 
     def call(self: ActionEnvironment, *positional: Any, **keywords: Any) -> str:
         bound = signature.bind(self, *positional, **keywords)
@@ -117,23 +106,15 @@ def _method(spec: dict[str, Any]) -> Callable[..., str]:
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = _docstring(spec)
-    call.__annotations__ = {**hints, "return": str}
+    call.__annotations__ = {**{one.name: one.annotation for one in arguments}, "return": str}
     call.__dict__["__signature__"] = signature
     return call
 
 
-def _hint(kinds: str | list[str]) -> Any:
-    first, *more = [kinds] if isinstance(kinds, str) else kinds
-    hint = _TYPES[first]
-    for kind in more:
-        hint = hint | _TYPES[kind]
-    return hint
-
-
 def _docstring(spec: dict[str, Any]) -> str:
-    """Of Google's style; transformers reads it."""
+    """A docstring in Google's style, which transformers reads."""
     lines = [spec["description"], "", "Args:"]
-    for key, told in spec["parameters"]["properties"].items():
-        choices = f" (choices: {json.dumps(told['enum'])})" if "enum" in told else ""
-        lines.append(f"    {key}: {told['description']}{choices}")
+    for key, argument in spec["parameters"]["properties"].items():
+        choices = f" (choices: {json.dumps(argument['enum'])})" if "enum" in argument else ""
+        lines.append(f"    {key}: {argument['description']}{choices}")
     return "\n".join([*lines, "", "Returns:", "    What happened."])

@@ -1,25 +1,22 @@
-"""What can go wrong with a call, as one `EndpointError` each: what it was, and what to do."""
+"""What can go wrong with a call, as one `EndpointError` each: what happened, and what to do."""
 
 from __future__ import annotations
 
 import email.utils
-import json
-import re
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from mlrcbench.errors import EndpointError
+from mlrcbench.llm import wordings
+from mlrcbench.text import read_json
 
-# Failures of the moment. The others would be the same the next time.
-PASSING = ("timeout", "connection", "rate limit", "server", "malformed")
-_OVERFLOW = re.compile(
-    r"context.{0,20}(length|window|size)|maximum context|maximum number of tokens|prompt is too long"
-    r"|too many (input )?tokens",
-    re.I,
-)
-_POLICY = re.compile(r"content.{0,3}(policy|filter|management)", re.I)
-_TOO_LARGE, _MANY_REQUESTS, _SERVER = 413, 429, 500
+# Temporary failures. A call that fails otherwise would fail again.
+TEMPORARY = ("timeout", "connection", "rate limit", "server", "malformed")
+_SHOWN_CHARS = 500
+_PAYMENT, _TOO_LARGE, _MANY_REQUESTS, _SERVER = 402, 413, 429, 500
+_LATER = (408, 409, 425, 498, 499)  # statuses of requests that may succeed later
 _ADVICE = {
     401: "check the key in the environment variable",
     403: "the key may not use this model",
@@ -28,10 +25,10 @@ _ADVICE = {
 
 
 class WaitError(EndpointError):
-    """A failure whose server said how long to wait, or that waiting does not help.
+    """A failure after which one must wait, or waiting does not help, as the server said.
 
     Attributes:
-        seconds: To wait at least; infinite if waiting does not help.
+        seconds: Shortest time to wait; infinite if waiting does not help.
     """
 
     def __init__(self, text: str, kind: str, seconds: float) -> None:
@@ -39,73 +36,95 @@ class WaitError(EndpointError):
         self.seconds = seconds
 
 
-def carriers() -> tuple[type[Exception], ...]:
-    """The errors that the library which carries the calls raises, and those below that it lets pass."""
+def call_errors() -> tuple[type[Exception], ...]:
+    """The errors of the package that makes the calls, and those from below that it does not catch."""
     import openai
 
     below = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
-    errors: list[type[Exception]] = [openai.OpenAIError, json.JSONDecodeError, UnicodeDecodeError, OSError]
-    return (*errors, *(module.RequestError for module in below))
+    errors: list[type[Exception]] = [openai.OpenAIError, OSError]
+    for module in below:
+        errors += [module.RequestError, module.StreamError, module.InvalidURL]
+    return tuple(errors)
 
 
 def explain(error: Exception, *, model: str, timeout: float) -> EndpointError:
-    """The failure that an error of the carrier stands for."""
+    """The failure that such an error stands for."""
     import openai
 
     if isinstance(error, openai.APITimeoutError) or "Timeout" in type(error).__name__:
         return EndpointError(f"{model} did not answer within {timeout:g} s; raise the timeout", "timeout")
     if isinstance(error, openai.APIStatusError):
-        return _by_status(error, model)
+        said = wordings.said(_text_of(error))
+        return _failure(
+            f"the server of {model} said {error.status_code}", said, error.status_code, error.response.headers
+        )
     if isinstance(error, openai.APIConnectionError):
-        cause = f": {error.__cause__}" if error.__cause__ else ""
+        cause = f": {error.__cause__}"[:_SHOWN_CHARS] if error.__cause__ else ""
         return EndpointError(
             f"the connection to the server of {model} failed{cause}; does it run, and is base_url right?",
             "connection",
         )
-    if isinstance(error, openai.APIError) and not _OVERFLOW.search(f"{error.code} {error.message}"):
-        words, kind = f"the server broke the stream off: {error.message[:500]}", "server"
-    elif isinstance(error, openai.APIError):
-        return _overflow(model, error.message)
-    elif isinstance(error, ValueError):
-        words, kind = f"the server's answer is no JSON: {str(error)[:200]}", "malformed"
-    else:
-        words, kind = f"the connection broke off: {str(error)[:200]}", "connection"
-    return EndpointError(f"{words}; try again", kind)
+    return EndpointError(f"the connection broke off: {str(error)[:_SHOWN_CHARS]}; try again", "connection")
 
 
-def _by_status(error: Any, model: str) -> EndpointError:
-    """By the status, and by what was said beside it."""
-    status, code = error.status_code, str(error.code)
-    said = f"the server of {model} said {status}: {str(error.message)[:500]}"
-    if status == _MANY_REQUESTS:
-        if code == "insufficient_quota":
-            return WaitError(f"{said}; the account has nothing left to pay with", "rate limit", float("inf"))
-        advice = "make fewer calls at a time, or raise retries"
-        return WaitError(f"{said}; {advice}", "rate limit", _retry_after(error.response.headers))
-    if status >= _SERVER or status in (408, 409):
-        return WaitError(f"{said}; try again later", "server", _retry_after(error.response.headers))
-    if status == _TOO_LARGE or code == "context_length_exceeded" or _OVERFLOW.search(said):
-        return _overflow(model, str(error.message))
-    if _POLICY.search(code):
-        return EndpointError(f"{said}; word the conversation differently", "refusal")
-    return EndpointError(f"{said}; {_ADVICE.get(status, 'the call must be changed')}", "request")
+def failure_in(answer: Any, model: str) -> EndpointError | None:
+    """The failure that an answer with the status 200 reports instead of a completion; None if it has none."""
+    if not isinstance(answer, Mapping):
+        return None
+    error = wordings.error_of(answer)
+    choices = answer.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    if isinstance(first, Mapping):
+        finish = str(first.get("finish_reason"))
+        error = (
+            error or first.get("error") or ({"type": finish} if finish.lower() in wordings.FAILED else None)
+        )
+    if not error:
+        return None
+    said = wordings.said(error)
+    return _failure(f"the server of {model} failed", said, said.status, {})
 
 
-def _overflow(model: str, message: str) -> EndpointError:
-    said = message[:500]
-    return EndpointError(
-        f"{model} cannot take so many tokens: {said}; shorten the messages", "context overflow"
-    )
+def _failure(what: str, said: wordings.Said, status: int | None, headers: Mapping[str, str]) -> EndpointError:
+    """The failure that a status and the text that came with it stand for."""
+    text = f"{what}: {said.text[:_SHOWN_CHARS]}" if said.text else what
+    if status == _PAYMENT or said.is_payment:
+        return WaitError(f"{text}; the account has nothing left to pay with", "rate limit", float("inf"))
+    is_servers = status is not None and (status >= _SERVER or status in _LATER)
+    if status == _MANY_REQUESTS or (said.is_rate and not is_servers):
+        advice = "make fewer calls at a time, send fewer tokens, or raise retries"
+        return WaitError(f"{text}; {advice}", "rate limit", _retry_after(headers))
+    if status == _TOO_LARGE or (said.is_overflow and status not in _ADVICE):
+        return EndpointError(
+            f"the model cannot take so many tokens: {text}; shorten the messages", "context overflow"
+        )
+    if said.is_policy:
+        return EndpointError(f"{text}; word the conversation differently", "refusal")
+    if is_servers or status is None:
+        return WaitError(f"{text}; try again later", "server", _retry_after(headers))
+    return EndpointError(f"{text}; {_ADVICE.get(status, 'the call must be changed')}", "request")
 
 
-def _retry_after(headers: Any) -> float:
-    """Seconds that a `Retry-After` asks for, given as a number or as a date; 0 if there is none."""
-    told = str(headers.get("retry-after") or "")
+def _text_of(error: Any) -> Any:
+    """The body of an answer with the status of an error: JSON, or text."""
     try:
-        seconds = float(told)
+        text = error.response.text[: wordings.MAX_CHARS]
+        try:
+            return read_json(text)
+        except ValueError:
+            return text
+    except Exception:  # the body was not read, or cannot be decoded
+        return str(error.message)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that a `Retry-After` asks for, as a number or a date; 0 without one."""
+    value = str(headers.get("retry-after") or "")
+    try:
+        seconds = float(value)
     except ValueError:
         try:
-            seconds = email.utils.parsedate_to_datetime(told).timestamp() - time.time()
-        except ValueError:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError, OSError):
             return 0.0
     return seconds if seconds > 0 else 0.0

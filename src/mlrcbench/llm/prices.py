@@ -1,9 +1,9 @@
-"""What tokens cost: a small dated table, and files of the same form for all else.
+"""What tokens cost: a small dated table, and files of the same form for other models.
 
     [[price]]
     model = "my-model"
     prompt = 1.0        # US dollars per million tokens
-    cached = 0.1        # of the prompt's, those that the provider had cached; by default as `prompt`
+    cached = 0.1        # for tokens of the prompt that the provider had cached; by default as `prompt`
     completion = 4.0
     date = 2026-01-31
     note = "Where the figures are from."
@@ -37,8 +37,8 @@ class Price:
         prompt: US dollars per million tokens sent.
         completion: US dollars per million tokens written.
         cached: US dollars per million tokens sent that the provider had cached.
-        date: When the price was read or announced.
-        note: Where it is from, and what it leaves out.
+        date: Day on which the price was read or announced.
+        note: Where the price is from, and what it leaves out.
     """
 
     prompt: float
@@ -48,27 +48,27 @@ class Price:
     note: str
 
     def money(self, prompt: int, completion: int, cached: int = 0) -> float:
-        """US dollars for a call; `cached` of the `prompt` tokens had been cached."""
+        """US dollars for a call; `cached` of its `prompt` tokens had been cached."""
         cached = min(cached, prompt)
         sent = (prompt - cached) * self.prompt + cached * self.cached
         return (sent + completion * self.completion) / _MILLION
 
 
 def read_prices(path: str | Path | None = None) -> dict[str, Price]:
-    """The shipped table, with the rows of a file of one's own before it.
+    """The prices of the shipped table, replaced and extended by those of a file.
 
     Args:
-        path: That file, if there is one.
+        path: The file; None for the shipped table alone.
 
     Raises:
-        EndpointError: It cannot be read, or a row is incomplete. Its kind is "setup".
+        EndpointError: The file cannot be read, or a row is incomplete. Its kind is "setup".
     """
-    found = _read(SHIPPED)
-    return found | _read(Path(path)) if path is not None else found
+    prices = _read(SHIPPED)
+    return prices | _read(Path(path)) if path is not None else prices
 
 
 def price_of(model: str, prices: Mapping[str, Price]) -> Price | None:
-    """The price of a model or of the undated model that it is a version of; None if there is none."""
+    """The price of a model, or of the undated model that it is a version of; None if neither has one."""
     return prices.get(model) or prices.get(_DATED.sub("", model))
 
 
@@ -77,9 +77,9 @@ def _read(path: Path) -> dict[str, Price]:
         rows = tomllib.loads(path.read_text("utf-8"))["price"]
         return {str(row["model"]): _price(row) for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        words = f"has no {error}" if isinstance(error, KeyError) else f"cannot be read: {error}"
+        fault = f"has no {error}" if isinstance(error, KeyError) else f"cannot be read: {error}"
         raise EndpointError(
-            f"the price table {path} {words}; a row is [[price]] with model, prompt and completion "
+            f"the price table {path} {fault}; a row is [[price]] with model, prompt and completion "
             "(US dollars per million tokens), date and note",
             "setup",
         ) from None

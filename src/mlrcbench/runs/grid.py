@@ -1,25 +1,31 @@
-"""Plays a plan's episodes, several at a time, wherever an executor puts them."""
+"""Plays a plan's episodes with an executor, several at a time."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import logging
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mlrcbench.agents.named import LlmOptions, check_ready
-from mlrcbench.errors import RunError, nearest
-from mlrcbench.registry import list_competitions
-from mlrcbench.runs.cluster import RayExecutor
+from mlrcbench.catalog.registry import list_competitions
+from mlrcbench.env.settings import Settings, names_settings
+from mlrcbench.errors import RunError, cause, nearest
+from mlrcbench.runs.episode_process import left_behind, prepare_folder, request_for
 from mlrcbench.runs.local import Executor, LocalExecutor
 from mlrcbench.runs.plan import EPISODES, Assignment, Plan
-from mlrcbench.runs.process import request_for
-from mlrcbench.runs.results import Result, read_result, read_results
+from mlrcbench.runs.ray_cluster import RayExecutor
+from mlrcbench.runs.results import Result, read_result
+from mlrcbench.storage.trees import locked
 
-TRIES = 3
+_LOCK = "run.lock"
+_log = logging.getLogger(__name__)
 
 
+@names_settings
 def run(
     agents: Sequence[str],
     competitions: Sequence[str] | None = None,
@@ -27,102 +33,142 @@ def run(
     directory: str | Path,
     instances: int = 1,
     trials: int = 1,
-    tier: str = "mini",
-    sandbox: str = "auto",
-    secret: str | None = None,
-    budget: Mapping[str, float] | None = None,
     llm: Mapping[str, Any] | None = None,
     jobs: int | None = None,
     executor: str = "local",
     ray_address: str | None = None,
     on_result: Callable[[Result], None] | None = None,
     on_plan: Callable[[int, int], None] | None = None,
+    **options: Any,
 ) -> list[Result]:
-    """Play agents on competitions, or go on with a run that was stopped.
+    """Play agents on competitions, or continue a run that was stopped.
 
     Args:
-        agents: Their names; see `mlrcbench.agents.named`.
-        competitions: Their ids; all that are listed by default.
-        directory: Of the run; made, or gone on with.
-        instances: How many of each competition, from 0.
-        trials: Episodes of each agent on each instance.
-        tier: "mini" or "full".
-        sandbox: See `open_sandbox`.
-        secret: Of the instances; see `Competition.instance`. Only "public" is written down.
-        budget: Parts of the card's budget to replace.
-        llm: What language models share; see `LlmOptions`.
-        jobs: Most episodes at a time; by default one, on a cluster as many as it has CPUs.
-        executor: "local", processes on this machine, or "ray", tasks of a Ray cluster.
-        ray_address: Of the cluster, as `ray.init` takes it; by default one is started here.
+        agents: Names of agents; see `mlrcbench.agents.named`.
+        competitions: Ids of competitions; by default all that are listed.
+        directory: The run's directory: a new one, or that of a run to continue.
+        instances: How many instances of each competition, from seed 0.
+        trials: How many episodes each agent plays on each instance.
+        llm: Options of all language models; see `LlmOptions`.
+        jobs: How many episodes may run at a time; by default one, on a cluster as many as it has CPUs.
+        executor: "local" (processes on this machine) or "ray" (tasks of a Ray cluster).
+        ray_address: The cluster's address for `ray.init`; by default a cluster is started on this machine.
         on_result: Called with each new result.
-        on_plan: Called once, with how many episodes there are and how many have a result already.
+        on_plan: Called once with the number of episodes and the number of those that have a result.
+        options: Those of every episode: tier, sandbox, budget, secret, reward, clip, final; see
+            `mlrcbench.env.settings.Settings`. Of the secrets only "public" is written to disk.
 
     Returns:
-        The results of all episodes of the plan, old and new.
+        The results of all episodes of the plan, old and new, ordered by name.
 
     Raises:
-        RunError: The directory holds a run of another kind, a name is wrong, or there is no cluster.
+        RunError: The directory holds a run of another kind, cannot be written, or is used by another run
+            now; a name is wrong; or the cluster is missing.
         EndpointError: A language model cannot be called: a key, a package or a price is missing.
-        KeyboardInterrupt: Passed on, after every episode was ended; the run can be gone on with.
+        KeyboardInterrupt: Raised again after every episode was ended; the run can be continued.
     """
-    chosen = competitions or [card.id for card in list_competitions()]
-    plan = Plan(
-        tuple(agents),
-        tuple(chosen),
-        instances,
-        trials,
-        tier,
-        sandbox,
-        "public" if secret == "public" else None,
-        dict(budget or {}),
-        dict(llm or {}),
-    )
+    agents, ids = _names("agents", agents), _names("competitions", competitions)
+    ids = ids or [card.id for card in list_competitions()]
+    settings = Settings.read(options)
+    plan = Plan(tuple(agents), tuple(ids), instances, trials, settings, dict(llm or {}))
     for name in agents:
         check_ready(name, LlmOptions.read(plan.llm))
-    most = jobs if jobs is not None or executor == "ray" else 1
-    if most is not None and most < 1:
-        raise RunError(f"at least one episode at a time is played, not {jobs}")
+    limit = jobs if jobs is not None or executor == "ray" else 1
+    if limit is not None and limit < 1:
+        raise RunError(f"jobs is {jobs}; at least one episode must run at a time")
     root = Path(directory).absolute()
-    plan.write(root)
-    wanted = list(plan)
-    waiting = [one for one in wanted if not _is_done(root, one)]
-    if on_plan is not None:
-        on_plan(len(wanted), len(wanted) - len(waiting))
-    requests = [request_for(root, plan, one, secret) for one in waiting]
-    with contextlib.closing(_open(executor, ray_address)) as place:
-        for result in _play_all(place, requests, most):
-            if on_result is not None:
-                on_result(result)
-    names = {one.name for one in wanted}
-    return [result for result in read_results(root) if result.assignment.name in names]
+    with _locked(root):
+        plan.write(root)
+        results = {one: read_result(root / EPISODES / one.name) for one in plan}
+        waiting = [one for one, result in results.items() if not _is_done(one, result)]
+        if on_plan is not None:
+            on_plan(len(results), len(results) - len(waiting))
+        requests = [request_for(root, plan, assignment, settings.secret) for assignment in waiting]
+        with contextlib.closing(_open(executor, ray_address)) as player:
+            for result in _play_all(player, requests, limit):
+                results[result.assignment] = result
+                if on_result is not None:
+                    on_result(result)
+    return sorted(filter(None, results.values()), key=lambda result: result.assignment.name)
 
 
-def _play_all(executor: Executor, requests: list[dict[str, Any]], most: int | None) -> Generator[Result]:
-    """Results as they come; what the infrastructure failed is played again, at the end."""
-    waiting = deque((request, 1) for request in requests)
-    running: dict[Assignment, tuple[dict[str, Any], int]] = {}
+def _names(what: str, names: Sequence[str] | None) -> list[str]:
+    """A list of names, which must be a list of strings.
+
+    Raises:
+        RunError: It is one string, or holds something else.
+    """
+    if isinstance(names, str):
+        raise RunError(f"{what} is one text; give a list of names, for example [{names!r}]")
+    for name in names or ():
+        if not isinstance(name, str):
+            raise RunError(
+                f"{what} must be names, not {type(name).__name__}; to run your own program, "
+                "name it as 'external:COMMAND', or play single episodes with mlrcbench.agents.play"
+            )
+    return list(dict.fromkeys(names or ()))
+
+
+@contextlib.contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Hold the directory of a run, so that no other run plays its episodes; the lock ends with the process.
+
+    Raises:
+        RunError: Another process holds it, or it cannot be written.
+    """
+    lock = root / _LOCK
+
+    def refuse() -> NoReturn:
+        raise RunError(
+            f"another run uses {root} at this moment; wait until it has ended, or name another directory"
+        )
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock.touch(mode=0o644)
+    except OSError as error:
+        raise RunError(
+            f"the directory {root} of the run cannot be written: {error.strerror}; name another one"
+        ) from None
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(lock, refuse))
+        except OSError as error:  # a file system without locks
+            _log.warning("%s cannot be locked (%s); start no second run in it", root, error.strerror)
+        yield
+
+
+def _play_all(executor: Executor, requests: list[dict[str, Any]], limit: int | None) -> Generator[Result]:
+    """Results as they come; an episode whose infrastructure failed is played again once, at the end."""
+    waiting: deque[tuple[dict[str, Any], Result | None]] = deque((request, None) for request in requests)
+    running: dict[Assignment, tuple[dict[str, Any], Result | None]] = {}
     while waiting or running:
-        while waiting and (most is None or len(running) < most):
-            request, tries = waiting.popleft()
-            executor.start(request)
-            running[Assignment(**request["assignment"])] = request, tries
-        for result in executor.finished():
-            request, tries = running.pop(result.assignment)
-            if result.outcome == "infrastructure failed" and tries < TRIES:
-                waiting.append((request, tries + 1))
+        ended: list[Result] = []
+        while waiting and (limit is None or len(running) < limit):
+            request, first = waiting.popleft()
+            running[Assignment(**request["assignment"])] = request, first
+            try:
+                prepare_folder(request)
+                executor.start(request)
+            except OSError as error:
+                ended.append(left_behind(request, f"the episode cannot be started: {cause(error)}"))
+        for result in ended or executor.finished():
+            request, first = running.pop(result.assignment)
+            if first is None and not result.is_final:
+                waiting.append((request, result))
+            elif first is not None and first.limit is not None and not result.attempts:
+                yield dataclasses.replace(result, attempts=(first,))  # the disk was full
             else:
                 yield result
+
+
+def _is_done(assignment: Assignment, result: Result | None) -> bool:
+    return result is not None and result.assignment == assignment and result.is_final
 
 
 def _open(name: str, ray_address: str | None) -> Executor:
     if name == "ray":
         return RayExecutor(ray_address)
     if name != "local":
-        raise RunError(f"there is no executor {name!r}. {nearest(name, ['local', 'ray'])}")
+        raise RunError(f"the executor {name!r} does not exist. {nearest(name, ['local', 'ray'])}")
     return LocalExecutor()
-
-
-def _is_done(root: Path, assignment: Assignment) -> bool:
-    """Infrastructure that failed earlier may work now."""
-    result = read_result(root / EPISODES / assignment.name)
-    return result is not None and result.outcome != "infrastructure failed"

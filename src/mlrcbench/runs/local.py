@@ -1,34 +1,34 @@
-"""Where episodes are played, and the first such place: processes on this machine."""
+"""What an executor is, and the first one: processes on this machine."""
 
 from __future__ import annotations
 
 import time
 from typing import Any, Protocol
 
-from mlrcbench.runs.process import EpisodeProcess
+from mlrcbench.runs.episode_process import EpisodeProcess
 from mlrcbench.runs.results import Result
 
 POLL_SECONDS = 0.05
 
 
 class Executor(Protocol):
-    """Plays episodes somewhere. Which ones, how many at a time and how often is not its business."""
+    """Plays episodes somewhere. Its caller decides which ones, how many at a time and how often."""
 
     def start(self, request: dict[str, Any]) -> None:
         """Begin to play an episode; see `request_for`."""
         ...
 
     def finished(self) -> list[Result]:
-        """Results of episodes that have ended since the last call; waits a moment if there are none."""
+        """Results of episodes that have ended since the last call; waits a moment if no episode has."""
         ...
 
     def close(self) -> None:
-        """End whatever still runs."""
+        """End all episodes that still run."""
         ...
 
 
 class LocalExecutor:
-    """Plays each episode in a process of its own on this machine."""
+    """Plays each episode in its own process on this machine."""
 
     def __init__(self) -> None:
         self._running: list[EpisodeProcess] = []
@@ -46,6 +46,6 @@ class LocalExecutor:
         return [process.result() for process in ended]
 
     def close(self) -> None:
-        """End whatever still runs."""
+        """End all episodes that still run."""
         for process in self._running:
             process.end()

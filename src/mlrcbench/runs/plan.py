@@ -1,9 +1,10 @@
-"""What a run consists of."""
+"""The plan of a run: which episodes it plays, and what they have in common."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -11,16 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlrcbench import __version__
+from mlrcbench.__version__ import __version__
 from mlrcbench.agents.named import LlmOptions, check_name, is_model
+from mlrcbench.catalog.registry import get_competition
+from mlrcbench.env.settings import Settings
 from mlrcbench.errors import RegistryError, RunError
-from mlrcbench.files import replace_text
-from mlrcbench.registry import get_competition
+from mlrcbench.storage.durable import replace_text
+from mlrcbench.storage.strict import json_integer, json_list, json_text, open_regular, parse_object
 
 PLAN = "run.json"
 EPISODES = "episodes"
 _VERSION = 1
-_ALIKE = ("tier", "sandbox", "secret", "budget")
+_MAX_BYTES = 64 << 20
+_MAX_EPISODES = 1_000_000
+_COMPETITION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +33,10 @@ class Assignment:
     """One episode to play.
 
     Attributes:
-        agent: Its name; see `mlrcbench.agents.named`.
-        competition: Its id.
+        agent: The agent's name; see `mlrcbench.agents.named`.
+        competition: The competition's id.
         instance: Seed of the instance.
-        trial: Which repetition, from 0; the seed of the reset.
+        trial: Number of the repetition, from 0; also the seed of the reset.
     """
 
     agent: str
@@ -41,7 +46,7 @@ class Assignment:
 
     @property
     def name(self) -> str:
-        """Of its folder: readable, unique, and safe as a path."""
+        """The folder's name: readable, unique, and safe as a path."""
         agent = re.sub(r"[^A-Za-z0-9_.-]+", "-", self.agent)[:40].strip("-.")
         digest = hashlib.sha256(self.agent.encode()).hexdigest()[:6]
         suffix = "" if agent == self.agent else f"-{digest}"
@@ -53,36 +58,33 @@ class Plan:
     """A grid of episodes and what they have in common.
 
     Attributes:
-        agents: See `Assignment`.
-        competitions: Their ids.
-        instances: How many, from 0.
-        trials: How many, from 0.
-        tier: "mini" or "full".
-        sandbox: See `open_sandbox`.
-        secret: Of the instances, if it is "public"; texts of one's own are never written down.
-        budget: Parts of the card's budget to replace.
-        llm: What language models share; see `LlmOptions`. No key is among it.
+        agents: Names of agents; see `mlrcbench.agents.named`.
+        competitions: Ids of competitions.
+        instances: How many instances of each competition, from seed 0.
+        trials: How many trials on each instance, from 0.
+        settings: The options of every episode; a user's own secret is never written down.
+        llm: Options of all language models; see `LlmOptions`. They never include a key.
     """
 
     agents: tuple[str, ...]
     competitions: tuple[str, ...]
     instances: int = 1
     trials: int = 1
-    tier: str = "mini"
-    sandbox: str = "auto"
-    secret: str | None = None
-    budget: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    settings: Settings = dataclasses.field(default_factory=Settings)
     llm: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.competitions:
-            get_competition(name).card.tier(self.tier)
+            self.settings.budget_of(get_competition(name).card.tier(self.settings.tier))
         options = LlmOptions.read(self.llm)
         try:
             for agent in self.agents:
                 check_name(agent, options)
         except RegistryError as error:
             raise RunError(str(error)) from None
+        for name, number in (("instances", self.instances), ("trials", self.trials)):
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise RunError(f"{name} must be a whole number, not {number!r}")
         if not (self.agents and self.competitions and self.instances >= 1 and self.trials >= 1):
             raise RunError("a run needs an agent, a competition, and at least one instance and one trial")
 
@@ -95,10 +97,10 @@ class Plan:
                         yield Assignment(agent, competition, instance, trial)
 
     def write(self, directory: Path) -> None:
-        """Write down the plan; a directory that has one may only be given more of the same.
+        """Write the plan into a directory; one that has a plan may only get more episodes of the same kind.
 
         Raises:
-            RunError: The directory holds a run of another kind.
+            RunError: The directory holds a run of another kind, or cannot be written.
         """
         path, llm = directory / PLAN, dict(self.llm)
         if path.exists():
@@ -107,12 +109,21 @@ class Plan:
             llm = {**before.llm, **self.llm}
             if "ideas" in llm:
                 llm["ideas"] = {**before.llm.get("ideas", {}), **self.llm.get("ideas", {})}
-        (directory / EPISODES).mkdir(parents=True, exist_ok=True)
-        text = json.dumps(
-            {"version": _VERSION, "mlrcbench": __version__, **dataclasses.asdict(self), "llm": llm},
-            indent=1,
-        )
-        replace_text(path, text + "\n")
+        data = {
+            "version": _VERSION,
+            "mlrcbench": __version__,
+            "agents": self.agents,
+            "competitions": self.competitions,
+            "instances": self.instances,
+            "trials": self.trials,
+            **self.settings.to_json(),
+            "llm": llm,
+        }
+        try:
+            (directory / EPISODES).mkdir(parents=True, exist_ok=True)
+            replace_text(path, json.dumps(data, indent=1) + "\n")
+        except OSError as error:
+            raise RunError(f"the run in {directory} cannot be written: {error.strerror}") from None
 
     @property
     def _has_models(self) -> bool:
@@ -120,21 +131,22 @@ class Plan:
 
     def _compare(self, other: Plan, path: Path) -> None:
         pairs: dict[str, tuple[Any, Any]]
-        pairs = {name: (getattr(self, name), getattr(other, name)) for name in _ALIKE}
+        mine, theirs = self.settings.to_json(), other.settings.to_json()
+        pairs = {name: (mine[name], theirs[name]) for name in mine}
         if self._has_models and other.llm:
-            # Further ideas may come with further agents; one of the same name stays as it was.
-            mine, theirs = dict(self.llm), dict(other.llm)
-            ideas = mine.pop("ideas", {}), theirs.pop("ideas", {})
-            pairs["llm"] = (mine, theirs)
+            # Further ideas may come with further agents; an idea that is there already must stay as it was.
+            llm, other_llm = dict(self.llm), dict(other.llm)
+            ideas = llm.pop("ideas", {}), other_llm.pop("ideas", {})
+            pairs["llm"] = (llm, other_llm)
             both = ideas[0].keys() & ideas[1].keys()
             pairs["ideas"] = (
                 {name: ideas[0][name] for name in both},
                 {name: ideas[1][name] for name in both},
             )
-        for name, (mine, theirs) in pairs.items():
-            if mine != theirs:
+        for name, (value, written) in pairs.items():
+            if value != written:
                 raise RunError(
-                    f"{path} has {name} {theirs!r}, not {mine!r}; episodes of one run must be alike: "
+                    f"{path} has {name} {written!r}, not {value!r}; episodes of one run must be alike: "
                     "choose another directory"
                 )
 
@@ -143,14 +155,52 @@ def read_plan(directory: Path) -> Plan:
     """The plan of a run.
 
     Raises:
-        RunError: The directory holds none.
+        RunError: The directory holds no run.
     """
+    data = _read(directory)
     try:
-        data: dict[str, Any] = json.loads((directory / PLAN).read_text("utf-8"))
-        known = {field.name for field in dataclasses.fields(Plan)}
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return Plan(**{key: value for key, value in values.items() if key in known})
-    except (OSError, ValueError, TypeError) as error:
-        raise RunError(
-            f"{directory} holds no run ({PLAN}: {error}); name a directory that one wrote"
-        ) from None
+        return Plan(
+            agents=tuple(data["agents"]),
+            competitions=tuple(data["competitions"]),
+            instances=data["instances"],
+            trials=data["trials"],
+            settings=Settings.from_json(data),
+            llm=data["llm"],
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _no_run(directory, error) from None
+
+
+def read_assignments(directory: Path) -> list[Assignment]:
+    """The episodes of a run's plan, whether or not its agents and competitions exist here.
+
+    Raises:
+        RunError: The directory holds no run.
+    """
+    data = _read(directory)
+    try:
+        agents = [json_text(name) for name in json_list(data["agents"])]
+        competitions = [json_text(name, _COMPETITION) for name in json_list(data["competitions"])]
+        instances, trials = json_integer(data["instances"]), json_integer(data["trials"])
+        if len(agents) * len(competitions) * instances * trials > _MAX_EPISODES:
+            raise ValueError(f"it has more than {_MAX_EPISODES:,} episodes")
+    except (ValueError, TypeError, KeyError) as error:
+        raise _no_run(directory, error) from None
+    grid = itertools.product(agents, competitions, range(instances), range(trials))
+    return [Assignment(*place) for place in grid]
+
+
+def _read(directory: Path) -> dict[str, Any]:
+    try:
+        with open_regular(directory / PLAN, _MAX_BYTES) as file:
+            return parse_object(file.read())
+    except OSError as error:
+        raise _no_run(directory, error.strerror) from None
+    except ValueError as error:
+        raise _no_run(directory, error) from None
+
+
+def _no_run(directory: Path, reason: object) -> RunError:
+    return RunError(
+        f"{directory} holds no run ({PLAN}: {str(reason)[:200]}); name a directory that a run wrote"
+    )

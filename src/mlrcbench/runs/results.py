@@ -1,21 +1,39 @@
-"""What a run found: results read back, and the table that sums them up."""
+"""Results of episodes: what they hold, and how they are written to a run's directory and read from it.
+
+    result.json         how the episode went in the end
+    attempt-1.json      how its first attempt went, if the infrastructure failed after the agent had acted
+    acted               exists from the agent's first action on, while an attempt is played
+
+A directory may come from somebody else, or may have been left behind by a crash: a result that cannot be
+read is named in a warning, and its episode counts as one without a result.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import logging
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mlrcbench.aggregates import Interval, bootstrap, interquartile_mean, mean_of_all, succeeded
-from mlrcbench.errors import RunError
-from mlrcbench.runs.plan import EPISODES, Assignment
-from mlrcbench.table import table
+from mlrcbench.errors import RecordError
+from mlrcbench.llm import Usage
+from mlrcbench.runs.plan import EPISODES, Assignment, read_assignments
+from mlrcbench.score import Score
+from mlrcbench.storage.durable import replace_text
+from mlrcbench.storage.record import EvaluationRecord, Header, StepRecord, read_rows
+from mlrcbench.storage.strict import bounds, open_regular, parse_object, read_dataclass
 
 RESULT = "result.json"
-Outcome = Literal["played", "agent failed", "infrastructure failed"]
+ACTED = "acted"
+RECORDS = "records"
+ATTEMPTS = 2
+Outcome = Literal["played", "agent failed", "infrastructure failed", "missing"]
+_MAX_BYTES = 64 << 20
+_MAX_IMPROVEMENT = 1e100  # so that means and variances are finite
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +43,20 @@ class Result:
     Attributes:
         assignment: Which episode.
         outcome: "played" to its end; "agent failed" (its program broke off); "infrastructure failed"
-            (sandbox, scorer or data; never scored).
+            (sandbox, scorer, data, node, or the episode's process); "missing" (planned, but without a
+            result).
         reason: Why it failed; empty if it was played.
-        folder: Where its record and log lie.
-        test: The final score, as `Score.to_json` has it; None if there was none.
-        dev: The scores of its evaluations, in order, likewise.
-        steps: How many it took.
+        folder: The folder of its record and log.
+        test: The final score as `Score.to_json` writes it; None if it has no final score.
+        dev: The scores of its evaluations on dev, in order, as `Score.to_json` writes them.
+        steps: How many steps it took.
         seconds: Wall time, building its instance included.
         record: Path of its record below the folder.
-        usage: What its language model used, if it has one: "prompt" and "completion" tokens, "money"
-            in US dollars (None without a price), and whether tokens are "estimated"; in this try.
+        usage: What its language model used in this try, if it has one: "prompt" and "completion" tokens,
+            "money" in US dollars (None without a price), and whether tokens are "estimated".
+        limit: Of an attempt that the infrastructure ended after the agent had acted: the improvement that
+            the agent had shown on dev by then, 0 without a valid score. None for any other result.
+        attempts: Earlier attempts that the infrastructure ended after the agent had acted.
     """
 
     assignment: Assignment
@@ -47,114 +69,165 @@ class Result:
     seconds: float = 0.0
     record: str | None = None
     usage: dict[str, Any] | None = None
+    limit: float | None = None
+    attempts: tuple[Result, ...] = ()
 
     @property
-    def improvement(self) -> float | None:
-        """On test; an invalid submission and an agent that failed are worth the baseline, 0.
+    def improvement(self) -> float:
+        """The improvement on test; 0, the baseline's, without a valid score on test, for whatever reason.
 
-        None if the infrastructure failed: that says nothing about the agent.
+        After an attempt that the infrastructure ended it is at most that attempt's `limit`, so that no
+        agent gains anything from another attempt.
         """
-        if self.outcome == "infrastructure failed":
-            return None
         value = self.test["improvement"] if self.test else None
-        return 0.0 if value is None else float(value)
+        return self.bounded(0.0 if value is None else float(value))
+
+    def bounded(self, improvement: float) -> float:
+        """An improvement, or what failed attempts had shown, if that was less."""
+        limits = (one.limit for one in (self, *self.attempts) if one.limit is not None)
+        return min([improvement, *limits])
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the episode is not played again: it has an end, or no attempt is left."""
+        failed = self.outcome == "infrastructure failed"
+        return not failed or (self.limit is not None and len(self.attempts) + 1 >= ATTEMPTS)
+
+    @property
+    def infrastructure_failed(self) -> bool:
+        """Whether the infrastructure failed in the episode, in the end or in an attempt that counts."""
+        return bool(self.attempts) or self.outcome in ("infrastructure failed", "missing")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One agent's line of a leaderboard.
+class _Stored:
+    """The entries of a result's file; see `Result`."""
 
-    Attributes:
-        agent: Its name.
-        means: Competition -> mean improvement over instances and trials.
-        mean: Of these, plainly, as the paper averages competitions.
-        robust: Interquartile mean over all episodes, with its interval.
-        success: Share of episodes that close more than 5 % of the gap to the human.
-        failures: How many episodes ended in which way other than with a valid score.
-    """
-
-    agent: str
-    means: dict[str, float]
-    mean: float
-    robust: Interval
-    success: float
-    failures: dict[str, int]
+    assignment: Assignment
+    outcome: Outcome
+    reason: str = ""
+    test: Score | None = None
+    dev: tuple[Score, ...] = ()
+    steps: int = 0
+    seconds: float = 0.0
+    record: str | None = None
+    usage: Usage | None = None
+    limit: float | None = field(default=None, metadata=bounds(least=-float("inf")))
 
 
 def read_result(folder: Path) -> Result | None:
-    """The result of an episode's folder; None if there is none yet."""
-    try:
-        data = json.loads((folder / RESULT).read_text("utf-8"))
-    except FileNotFoundError:
+    """The result in an episode's folder; None if the episode has none that can be read."""
+    result = _read(folder, folder / RESULT)
+    if result is None:
         return None
-    assignment = Assignment(**data.pop("assignment"))
-    return Result(assignment=assignment, folder=folder, **data)
+    attempts = (_read(folder, folder / f"attempt-{number}.json") for number in range(1, ATTEMPTS))
+    return dataclasses.replace(result, attempts=tuple(one for one in attempts if one is not None))
 
 
 def read_results(directory: str | Path) -> list[Result]:
-    """All results of a run, by name.
+    """The results of a run, ordered by name: of all episodes of its plan, and of those played before.
+
+    An episode of the plan without a result, for example because the run has not played it yet, is "missing".
 
     Raises:
         RunError: The directory holds no run.
     """
-    root = Path(directory) / EPISODES
-    if not root.is_dir():
-        raise RunError(f"{directory} holds no run; name a directory that one wrote")
-    folders = sorted(root.iterdir())
-    return [result for folder in folders if (result := read_result(folder)) is not None]
+    root = Path(directory)
+    results = {
+        one.name: Result(one, "missing", "the episode has no result", root / EPISODES / one.name)
+        for one in read_assignments(root)
+    }
+    for folder in sorted((root / EPISODES).glob("*")):
+        if (result := read_result(folder)) is not None:
+            results[result.assignment.name] = result
+    return [results[name] for name in sorted(results)]
 
 
-def leaderboard(results: Iterable[Result]) -> list[Row]:
-    """One row per agent, the best mean first; episodes whose infrastructure failed are left out."""
-    by_agent: dict[str, list[Result]] = {}
-    for result in results:
-        by_agent.setdefault(result.assignment.agent, []).append(result)
-    rows = [_row(agent, found) for agent, found in by_agent.items() if scores_by_competition(found)]
-    return sorted(rows, key=lambda row: row.mean, reverse=True)
+def write_result(result: Result) -> None:
+    """Write a result to its folder, after its record was brought to the disk.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    entries = {entry.name: getattr(result, entry.name) for entry in dataclasses.fields(_Stored)}
+    entries["assignment"] = dataclasses.asdict(result.assignment)
+    replace_text(result.folder / RESULT, json.dumps(entries, indent=1) + "\n")
 
 
-def leaderboard_table(results: Sequence[Result]) -> str:
-    """The leaderboard for a terminal, improvements in percent."""
-    competitions = sorted({result.assignment.competition for result in results})
-    header = ["agent", *competitions, "mean", "interquartile mean (95 %)", "success", "failures"]
-    lines = []
-    for row in leaderboard(results):
-        cells = [f"{100 * row.means[name]:.1f}" if name in row.means else "-" for name in competitions]
-        robust = (
-            f"{100 * row.robust.value:.1f} ({100 * row.robust.lower:.1f} to {100 * row.robust.upper:.1f})"
-        )
-        failures = ", ".join(f"{count} {name}" for name, count in sorted(row.failures.items())) or "none"
-        lines.append(
-            [row.agent, *cells, f"{100 * row.mean:.1f}", robust, f"{100 * row.success:.0f} %", failures]
-        )
-    return table(header, lines)
+def set_aside(folder: Path) -> None:
+    """Make an episode's folder ready for another attempt.
+
+    A failed attempt in which the agent had acted is kept, under another name.
+
+    Raises:
+        OSError: The folder cannot be changed.
+    """
+    before = read_result(folder)
+    if before is not None and before.limit is not None and not before.is_final:
+        os.replace(folder / RESULT, folder / f"attempt-{len(before.attempts) + 1}.json")
+    (folder / RESULT).unlink(missing_ok=True)
+    (folder / ACTED).unlink(missing_ok=True)
 
 
-def _row(agent: str, results: Sequence[Result]) -> Row:
-    scores = scores_by_competition(results)
-    pooled = [value for values in scores.values() for value in values]
-    return Row(
-        agent=agent,
-        means={name: sum(values) / len(values) for name, values in scores.items()},
-        mean=mean_of_all(scores),
-        robust=bootstrap(scores, interquartile_mean),
-        success=sum(map(succeeded, pooled)) / len(pooled),
-        failures=dict(Counter(word for result in results if (word := _failure(result)))),
-    )
+def what_was_recorded(folder: Path, record: Path | None, *, failed: bool) -> dict[str, Any]:
+    """The entries of a result that follow from an attempt's record, which may have been broken off.
+
+    Args:
+        folder: The episode's folder.
+        record: The record; None if the episode did not begin.
+        failed: Whether the infrastructure ended the attempt.
+    """
+    evaluations: list[EvaluationRecord] = []
+    steps, final = 0, "best"
+    if record is not None:
+        try:
+            for row in read_rows(record, max_bytes=1 << 50):  # our own record, of which little is kept
+                steps += isinstance(row, StepRecord)
+                final = row.final if isinstance(row, Header) else final
+                if isinstance(row, EvaluationRecord):
+                    evaluations.append(row)
+        except RecordError as error:
+            _log.warning("%s", error)
+    dev = [row.score for row in evaluations if row.split == "dev" and row.by == "agent"]
+    test = next((row.score for row in evaluations if row.split == "test" and row.by == "agent"), None)
+    return {
+        "test": None if test is None or failed else test.to_json(),
+        "dev": [score.to_json() for score in dev],
+        "steps": steps,
+        "record": None if record is None else str(record.relative_to(folder)),
+        "limit": _limit(dev, test, final) if failed and (folder / ACTED).exists() else None,
+    }
 
 
-def scores_by_competition(results: Iterable[Result]) -> dict[str, list[float]]:
-    """Improvements, competition by competition; episodes whose infrastructure failed are left out."""
-    found: dict[str, list[float]] = {}
-    for result in results:
-        if result.improvement is not None:
-            found.setdefault(result.assignment.competition, []).append(result.improvement)
-    return found
+def _limit(dev: list[Score], test: Score | None, final: str) -> float:
+    """What the agent would have had if it had stopped: its best or its last score on dev, or that on test."""
+    valid = [score.improvement for score in dev if score.improvement is not None]
+    shown = max(valid, default=0.0) if final == "best" else ([0.0] + [s.improvement or 0.0 for s in dev])[-1]
+    return shown if test is None else min(shown, test.improvement or 0.0)
 
 
-def _failure(result: Result) -> str:
-    """A word for how an episode ended without a valid score; empty if it has one."""
-    if result.outcome != "played":
-        return result.outcome
-    outcome = result.test["outcome"] if result.test else "invalid"
-    return "" if outcome == "scored" else str(outcome)
+def _read(folder: Path, path: Path) -> Result | None:
+    try:
+        with open_regular(path, _MAX_BYTES) as file:
+            stored = read_dataclass(_Stored, parse_object(file.read()))
+        if stored.record is not None and not _is_record(stored.record):
+            raise ValueError("its record does not lie in its folder")
+        scores = stored.dev if stored.test is None else (stored.test, *stored.dev)
+        if any(abs(score.improvement or 0.0) > _MAX_IMPROVEMENT for score in scores):
+            raise ValueError("a score in it is too large")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        _log.warning("%s cannot be read (%s); its episode counts as not played", path, error)
+        return None
+    entries = {entry.name: getattr(stored, entry.name) for entry in dataclasses.fields(_Stored)}
+    entries["test"] = None if stored.test is None else stored.test.to_json()
+    entries["dev"] = [score.to_json() for score in stored.dev]
+    entries["usage"] = None if stored.usage is None else dataclasses.asdict(stored.usage)
+    return Result(folder=folder, **entries)
+
+
+def _is_record(record: str) -> bool:
+    """Whether a path is that of a folder directly below the episode's records."""
+    parts = Path(record).parts
+    return len(parts) == 2 and parts[0] == RECORDS and parts[1] != ".." and record == "/".join(parts)

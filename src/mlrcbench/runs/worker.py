@@ -1,7 +1,7 @@
-"""Plays one episode in a process of its own: `python -m mlrcbench.runs.worker`.
+"""Plays one episode in its own process: `python -m mlrcbench.runs.worker`.
 
-The request comes as one line on standard input, which then stays open: when it closes, whoever
-asked is gone, and so is this process, with everything that it started.
+The request comes as one line on standard input, which then stays open. When it closes, the program that
+asked is gone, and this process ends with everything that it started.
 """
 
 from __future__ import annotations
@@ -20,74 +20,69 @@ from mlrcbench.agents import play
 from mlrcbench.agents.external import ExternalAgent
 from mlrcbench.agents.named import EXTERNAL, LlmOptions, make_agent
 from mlrcbench.agents.react import ReactAgent
-from mlrcbench.competition import Competition
-from mlrcbench.env import ResearchEnv
-from mlrcbench.errors import AgentError, MlrcbenchError
-from mlrcbench.files import replace_text
-from mlrcbench.record import read_record
-from mlrcbench.registry import get_competition
-from mlrcbench.runs.results import RESULT
+from mlrcbench.catalog.registry import get_competition
+from mlrcbench.env.research_env import ResearchEnv
+from mlrcbench.env.settings import Settings
+from mlrcbench.errors import AgentError, EndpointError, MlrcbenchError
+from mlrcbench.runs.plan import Assignment
+from mlrcbench.runs.results import ACTED, RECORDS, Outcome, Result, what_was_recorded, write_result
+from mlrcbench.storage.durable import sync
+from mlrcbench.storage.layout import RECORD_FILE
 
-RECORDS = "records"
 _ORPHANED = 3
+# Failures of a language model's server that nothing which an agent writes can cause.
+_NOT_BY_AGENTS = ("connection", "rate limit", "setup")
 
 
 def main() -> None:
     """Read the request, play, write the result."""
     request = json.loads(sys.stdin.readline())
-    folder, name = Path(request["folder"]), request["assignment"]["agent"]
+    name = request["assignment"]["agent"]
     program = ExternalAgent(name.removeprefix(EXTERNAL)) if name.startswith(EXTERNAL) else None
     threading.Thread(target=_end_when_orphaned, args=(program,), daemon=True).start()
     started = time.monotonic()
-    result = {"assignment": request["assignment"], **_play(request, folder, program)}
-    result["seconds"] = round(time.monotonic() - started, 3)
-    replace_text(folder / RESULT, json.dumps(result, indent=1) + "\n")
+    result = _play(request, program)
+    write_result(dataclasses.replace(result, seconds=round(time.monotonic() - started, 3)))
 
 
-def _play(request: dict[str, Any], folder: Path, program: ExternalAgent | None) -> dict[str, Any]:
-    """The episode's outcome: "played", "agent failed" or "infrastructure failed"."""
-    assignment = request["assignment"]
-    competition = get_competition(assignment["competition"])
-    env, agent, outcome, reason = None, None, "played", ""
+def _play(request: dict[str, Any], program: ExternalAgent | None) -> Result:
+    """Play the episode; its result says how it ended."""
+    assignment, folder = Assignment(**request["assignment"]), Path(request["folder"])
+    competition = get_competition(assignment.competition)
+    env, agent, reason, excused = None, None, "", False
+    outcome: Outcome = "played"
     try:
-        with _open(request, competition, folder) as env, program or contextlib.nullcontext():
-            agent = program or make_agent(assignment["agent"], competition, LlmOptions.read(request["llm"]))
-            play(env, agent, seed=assignment["trial"], options={"instance": assignment["instance"]})
+        settings = Settings.from_json(request["settings"])
+        env = ResearchEnv(competition, records=folder / RECORDS, **settings.to_options())
+        with env, program or contextlib.nullcontext():
+            agent = program or make_agent(assignment.agent, competition, LlmOptions.read(request["llm"]))
+            play(
+                env,
+                agent,
+                seed=assignment.trial,
+                options={"instance": assignment.instance},
+                on_action=lambda *_: (folder / ACTED).touch(),
+            )
     except AgentError as error:
         outcome, reason = "agent failed", str(error)
     except MlrcbenchError as error:
         outcome, reason = "infrastructure failed", str(error)
-    told: dict[str, Any] = {"outcome": outcome, "reason": reason}
-    if isinstance(agent, ReactAgent):
-        told["usage"] = dataclasses.asdict(agent.spent)
-    return {**told, **_read(folder, env.record)} if env is not None and env.record is not None else told
-
-
-def _read(folder: Path, path: Path) -> dict[str, Any]:
-    """Scores and steps, as the record has them."""
-    record = read_record(path)
-    scores = [(entry["split"], entry["score"]) for entry in record.evaluations]
-    return {
-        "dev": [score for split, score in scores if split == "dev"],
-        "test": next((score for split, score in scores if split == "test"), None),
-        "steps": len(record.steps),
-        "record": str(path.relative_to(folder)),
-    }
-
-
-def _open(request: dict[str, Any], competition: Competition, folder: Path) -> ResearchEnv:
-    return ResearchEnv(
-        competition,
-        tier=request["tier"],
-        sandbox=request["sandbox"],
-        secret=request["secret"],
-        budget=request["budget"],
-        records=folder / RECORDS,
-    )
+        excused = isinstance(error, EndpointError) and error.kind in _NOT_BY_AGENTS
+    record = None if env is None else env.record
+    failed = outcome == "infrastructure failed"
+    entries = what_was_recorded(folder, record, failed=failed and not excused)
+    if record is not None:
+        with contextlib.suppress(OSError):
+            sync(record / RECORD_FILE)
+    usage = dataclasses.asdict(agent.spent) if isinstance(agent, ReactAgent) else None
+    return Result(assignment, outcome, reason, folder, usage=usage, **entries)
 
 
 def _end_when_orphaned(program: ExternalAgent | None) -> None:
-    """Supervisors end with this process, and commands with them; an agent's program does not."""
+    """End this process when its input closes.
+
+    Supervisors and their commands end with it; an agent's program must be ended separately.
+    """
     while os.read(sys.stdin.fileno(), 1):
         pass
     if program is not None:

@@ -1,11 +1,11 @@
-"""An optional backend: each command in a fresh bubblewrap sandbox, under the same supervisor.
+"""An optional backend that runs each command in a fresh bubblewrap sandbox, under the same supervisor.
 
-For systems that allow namespaces to `bwrap` alone (an AppArmor profile, or a setuid binary),
-where `strong` is refused. The supervisor itself is an ordinary process of the same user.
+It is for systems that refuse `strong` because they allow namespaces only to `bwrap` (by an AppArmor
+profile, or a setuid binary). The supervisor itself is an ordinary process of the same user.
 
 It refuses to work as root: bubblewrap does not change the user there, and root without
-capabilities still owns the machine's files and controls. It has no Landlock, as that would
-forbid bubblewrap its mounts; the private tree is the only barrier for files.
+capabilities still owns the machine's files and controls. It uses no Landlock rules, which would
+forbid bubblewrap its mounts, so the private tree is the only barrier for files.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import shutil
 import subprocess
 
 from mlrcbench.errors import SandboxError
-from mlrcbench.sandbox import Isolation, Policy, visible
-from mlrcbench.sandbox.landlock import SupervisedSandbox
-from mlrcbench.sandbox.supervisor.tree import gpu_devices
+from mlrcbench.sandbox import readable
+from mlrcbench.sandbox.contract import Isolation, Policy
+from mlrcbench.sandbox.supervised import SupervisedSandbox
+from mlrcbench.sandbox.supervisor.namespaces import gpu_devices
 
 ISOLATION = Isolation(
     "bubblewrap",
@@ -47,10 +48,10 @@ class BubblewrapSandbox(SupervisedSandbox):
     runs_jobs = False
 
     def __init__(self, policy: Policy) -> None:
-        """Check that it works here.
+        """Check that bubblewrap works here.
 
         Raises:
-            SandboxError: There is no `bwrap`, it is refused, or this is root.
+            SandboxError: `bwrap` is missing or refused, or this process runs as root.
         """
         if reason := unavailable():
             raise SandboxError(reason)
@@ -60,8 +61,8 @@ class BubblewrapSandbox(SupervisedSandbox):
     def isolation(self) -> Isolation:
         """What bubblewrap enforces."""
         if self._policy.network:
-            kept = tuple(line for line in ISOLATION.enforced if not line.startswith("network"))
-            return Isolation("bubblewrap", kept, (*ISOLATION.missing, "network: open"))
+            enforced = tuple(line for line in ISOLATION.enforced if not line.startswith("network"))
+            return Isolation("bubblewrap", enforced, (*ISOLATION.missing, "network: open"))
         return ISOLATION
 
     def _argv(self, command: str) -> list[str]:
@@ -78,7 +79,7 @@ class BubblewrapSandbox(SupervisedSandbox):
         ]
         options += ["--share-net"] if self._policy.network else []
         options += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
-        view = visible.view()
+        view = readable.view()
         for path in view.system:
             if os.path.islink(path):
                 options += ["--symlink", os.readlink(path), path]
@@ -106,7 +107,7 @@ def unavailable() -> str:
         )
     binary = shutil.which("bwrap")
     if binary is None:
-        return "there is no bwrap on this machine; install the package 'bubblewrap'"
+        return "bwrap is missing on this machine; install the package 'bubblewrap'"
     try:
         trial = subprocess.run(
             [binary, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true"],
@@ -121,7 +122,7 @@ def unavailable() -> str:
 
 
 def _binary() -> str:
-    found = shutil.which("bwrap")
-    if found is None:
+    path = shutil.which("bwrap")
+    if path is None:
         raise SandboxError("bwrap has disappeared from this machine")
-    return found
+    return path

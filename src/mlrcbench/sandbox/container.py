@@ -1,18 +1,18 @@
-"""An optional backend: each command in a fresh container of docker or podman.
+"""An optional backend that runs each command in a fresh container of docker or podman.
 
-The image has to contain bash, and an interpreter with what the competition needs: the host's
-interpreter is not shown inside, the image's is used (`python3`). Its name is taken from the
-environment variable MLRCBENCH_IMAGE. Containers start in a few tenths of a second, a hundred
-times more than the other backends need; they are for machines where nothing else is allowed,
-and for images that are wanted for their own sake.
+The image must contain bash, and an interpreter (`python3`) with the packages that the competition
+needs, because the host's interpreter does not exist inside. The environment variable
+MLRCBENCH_IMAGE holds the image's name. Containers start in a few tenths of a second, a hundred
+times as long as the other backends take; they are for machines where nothing else is allowed,
+and for users who need a particular image.
 
 The container is started in the foreground under the same supervisor. When a command is ended
 from outside, the engine is told to remove the container by name, because killing the engine's
 client does not end what it started. With docker, whose containers belong to a daemon, "no
 process is left" rests on that call.
 
-It has been run with podman as root. With docker, with podman as an ordinary user, and with a
-GPU it has not been run; there, only the command line is tested.
+This backend has been run with podman as root. With docker, with podman as an ordinary user, and
+with a GPU it has not been run; for these, only the command line is tested.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import tempfile
 from pathlib import Path
 
 from mlrcbench.errors import SandboxError
-from mlrcbench.sandbox import ExecResult, Isolation, Limits, Policy
-from mlrcbench.sandbox.landlock import SupervisedSandbox
+from mlrcbench.sandbox.contract import ExecResult, Isolation, Limits, Policy
+from mlrcbench.sandbox.supervised import SupervisedSandbox
 
 IMAGE_VARIABLE = "MLRCBENCH_IMAGE"
 _ENGINES = ("podman", "docker")
@@ -66,10 +66,10 @@ class ContainerSandbox(SupervisedSandbox):
     runs_jobs = False
 
     def __init__(self, policy: Policy) -> None:
-        """Check that there is an engine and an image.
+        """Check that an engine and an image are available.
 
         Raises:
-            SandboxError: There is none.
+            SandboxError: One of them is missing, or no container starts.
         """
         if reason := unavailable():
             raise SandboxError(reason)
@@ -81,8 +81,8 @@ class ContainerSandbox(SupervisedSandbox):
     def isolation(self) -> Isolation:
         """What a container enforces."""
         if self._policy.network:
-            kept = tuple(line for line in ISOLATION.enforced if not line.startswith("network"))
-            return Isolation("container", kept, (*ISOLATION.missing, "network: open"))
+            enforced = tuple(line for line in ISOLATION.enforced if not line.startswith("network"))
+            return Isolation("container", enforced, (*ISOLATION.missing, "network: open"))
         return ISOLATION
 
     def run(self, command: str, limits: Limits, *, log: Path | None = None) -> ExecResult:
@@ -133,19 +133,19 @@ def run_arguments(
 
     Args:
         engine: Path of docker or podman.
-        image_name: Image to start.
+        image_name: Name of the image.
         name: Name of the container.
-        command: Handed to `bash -c`.
-        workspace: Mounted writable at its own path.
-        readable: Mounted read-only at their own paths.
-        policy: Network and GPU.
-        limits: Memory, processes and file size.
+        command: The command for `bash -c`.
+        workspace: The folder that is mounted writable, at the same path.
+        readable: Paths that are mounted read-only, at the same paths.
+        policy: Whether network and GPU may be used.
+        limits: Limits of memory, processes and file size.
     """
     arguments = [engine, "run", "--rm", "--name", name, "--init", "--read-only", "--pull", "never"]
     arguments += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--hostname", "sandbox"]
     arguments += ["--network", "bridge" if policy.network else "none"]
     arguments += ["--memory", str(limits.memory_bytes), "--pids-limit", str(limits.processes)]
-    # The last two: if they are not named, engines raise them to the machine's highest, and may not.
+    # Engines raise limits that are not named to the machine's highest, which they may not always do.
     ulimits = (
         "core=0:0",
         f"fsize={limits.file_bytes}:{limits.file_bytes}",
@@ -175,22 +175,22 @@ def run_arguments(
 
 
 def image() -> str:
-    """The image to use; empty if none is named."""
+    """Name of the image to use; empty if the variable is not set."""
     return os.environ.get(IMAGE_VARIABLE, "")
 
 
 def unavailable() -> str:
     """Why containers cannot be used here; empty if they can."""
     if not image():
-        return f"no image is named: set {IMAGE_VARIABLE} to one that has bash and python3"
+        return f"no image is named: set {IMAGE_VARIABLE} to an image that has bash and python3"
     if not any(map(shutil.which, _ENGINES)):
         return "there is neither podman nor docker on this machine"
-    return _trouble(image())
+    return _start_failure(image())
 
 
 @functools.cache
-def _trouble(image_name: str) -> str:
-    """Why a container of this image does not start; found by starting one."""
+def _start_failure(image_name: str) -> str:
+    """Why a container of this image does not start, after trying to start one; empty if it does."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = run_arguments(
             _engine(),
@@ -222,8 +222,8 @@ def _trouble(image_name: str) -> str:
 
 def _engine() -> str:
     for name in _ENGINES:
-        if found := shutil.which(name):
-            return found
+        if path := shutil.which(name):
+            return path
     raise SandboxError("there is neither podman nor docker on this machine")
 
 

@@ -1,15 +1,17 @@
-"""What each tier enforces and, as plainly, what it does not."""
+"""What each tier enforces, and what it does not."""
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 from typing import TYPE_CHECKING
 
-from mlrcbench.sandbox import Isolation
-from mlrcbench.sandbox.supervisor import rules
+from mlrcbench.sandbox.contract import Isolation
+from mlrcbench.sandbox.supervisor import control_group, landlock
 
 if TYPE_CHECKING:
-    from mlrcbench.sandbox import Policy
+    from mlrcbench.sandbox.contract import Policy
 
 _ALWAYS = (
     "environment variables of the host process are not passed on",
@@ -29,20 +31,38 @@ _STRONG = (
     "processes: their number is limited by the kernel",
     "memory: /tmp and /dev/shm are private, limited, and emptied after each command",
 )
-_NO_KERNEL_BUGS = "the kernel's own bugs, and side channels such as timing and load, are not covered"
+_NO_KERNEL_BUGS = (
+    "the kernel's own bugs, and side channels such as timing, load, and which files are in the machine's "
+    "cache, are not covered"
+)
 _NETWORK_OPEN = "network: open, because this competition asks for it"
 _WATCHED = (
     "memory of the process tree and the workspace's size are watched, so they can be passed for a moment"
 )
-_SHARED_MEMORY = "files: /dev/shm is shared with the machine"
+_NOT_COUNTED = (
+    "memory: shared memory of which a process maps only a part counts by that part, as no control group can "
+    "be made here; the machine's own memory is then the limit"
+)
+_LOCKS = (
+    "files: a lock on a file that others can read too, such as public data, can be seen by their commands"
+)
+_IN_FLIGHT = (
+    "workspace: files without a name in messages that nobody has received do not count; there can be as many "
+    "as a process may open files, each as large as a file may be"
+)
+_SUPPLIES = (
+    "what the kernel counts for each user (pages in pipes, watched descriptors of epoll) is shared with the "
+    "host process"
+)
+_SHARED_MEMORY = "files: /dev/shm is shared with the machine, and what is left there is not limited"
 _METADATA = (
     "files: size, owner and times of hidden files can be read",
-    "processes: command lines of others can be seen in /proc",
+    "files: reading a file of the system may change the time of its last use, which others can see",
+    "processes: command lines of others, and all locks on files, can be seen in /proc",
 )
 _SAME_USER = (
     "files: those of this user in /dev/shm can be read, and others left there",
     "files: mode and times of hidden files of this user can be changed",
-    "sockets: unix sockets that have a path and belong to this user can be connected to",
     "processes: their number is watched, not limited by the kernel per sandbox",
 )
 
@@ -52,14 +72,16 @@ def describe(tier: str, policy: Policy | None = None) -> Isolation:
 
     Args:
         tier: "strong", "uid", "landlock" or "process".
-        policy: Adds what it opens.
+        policy: A policy, whose network and GPU are then taken into account.
     """
     if tier == "process":
         return _none()
     network = policy is not None and policy.network
-    version = rules.abi()
+    version = landlock.abi()
     enforced: tuple[str, ...] = _ALWAYS + _CONFINED
-    missing: tuple[str, ...] = (_NO_KERNEL_BUGS, _WATCHED)
+    missing: tuple[str, ...] = (_NO_KERNEL_BUGS, _WATCHED, _LOCKS, _IN_FLIGHT)
+    missing += () if counts_memory() else (_NOT_COUNTED,)
+    missing += () if os.geteuid() == 0 and tier != "landlock" else (_SUPPLIES,)
     if tier == "strong":
         enforced += _STRONG
         if not network:
@@ -83,12 +105,28 @@ def describe(tier: str, policy: Policy | None = None) -> Isolation:
     return Isolation(tier, enforced, missing)
 
 
+@functools.cache
+def counts_memory() -> bool:
+    """Whether a control group can count the memory of a sandbox."""
+    if not sys.platform.startswith("linux"):
+        return False
+    parents = control_group.parents()
+    for parent in parents:
+        os.close(parent.folder)
+    return any("memory" in parent.controllers for parent in parents)
+
+
 def _plain_network(network: bool) -> tuple[str, ...]:
-    return () if network else ("network: no socket but unix sockets can be made",)
+    if network:
+        return ("sockets: no unix sockets but pairs can be made",)
+    return (
+        "network: no socket but unix sockets can be made",
+        "sockets: only unix sockets in the workspace and in private folders can be connected to",
+    )
 
 
 def _unscoped(version: int, *, own_user: bool) -> tuple[str, ...]:
-    notes = rules.missing(version)
+    notes = landlock.missing(version)
     return tuple(note for note in notes if not (own_user and note.startswith(("processes", "files"))))
 
 

@@ -1,12 +1,13 @@
-"""Which sandboxes work here: each tier has to prove itself before it is used.
+"""Which sandboxes work here: each tier must prove itself before it is used.
 
-Nothing is inferred from the user, the kernel's version, or the system's name. A real command
-is run in the tier, and tries what agent code would try first: read a file it must not, trace
-and signal its host, connect to it, look at its processes. A tier that lets one of these pass,
-or does not work at all, is not used. The result is kept for the life of the process.
+Nothing is inferred from the user, the kernel's version, or the system's name. Instead a real
+command runs in the tier and tries what agent code would try first: to read a file that it must
+not read, to trace, signal or connect to its host, and to look at the host's processes. A tier in
+which one of these succeeds, or which does not work at all, is not used. The result is kept as long
+as this process lives.
 
-A probe tries some doors, not all of them; it shows that the mechanisms are at work, and does
-not replace the tests of each.
+A probe tries some attacks, not all of them. It shows that the mechanisms are active, and does not
+replace their tests.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shlex
 import shutil
 import socket
 import sys
@@ -22,13 +24,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlrcbench.errors import SandboxError
-from mlrcbench.sandbox import Limits, Policy, Sandbox, visible
-from mlrcbench.sandbox.isolation import describe
-from mlrcbench.sandbox.landlock import SupervisedSandbox
-from mlrcbench.sandbox.supervisor import rules
+from mlrcbench.sandbox import readable
+from mlrcbench.sandbox.contract import Limits, Policy, interpreter
+from mlrcbench.sandbox.supervised import SupervisedSandbox
+from mlrcbench.sandbox.supervisor import landlock
 
 TIERS = ("strong", "uid", "landlock")
 _LANDLOCK = "Linux 5.13 or later with landlock in the kernel's lsm list (boot parameter lsm=landlock,...)"
@@ -43,47 +44,49 @@ _FIXES = {
 }
 _SECONDS = 30.0
 
-# Runs inside. Each line of the answer is one thing that worked.
+# Runs inside, and prints the names of the attempts that succeeded.
 _ATTEMPT = r"""
 import ctypes, json, os, socket, sys
-told = json.loads(sys.argv[1])
-def another():  # a process with the host's number, in a numbering of its own
+host = json.loads(sys.argv[1])
+def another():  # whether the host's process number means another process here
     try:
-        return open(f"/proc/{told['pid']}/stat").read().rpartition(")")[2].split()[19] != told["start"]
+        return open(f"/proc/{host['pid']}/stat").read().rpartition(")")[2].split()[19] != host["start"]
     except OSError:
         return False
 def read():
-    open(told["canary"]).read()
+    open(host["canary"]).read()
 def signal():
-    os.kill(told["pid"], 0)
+    os.kill(host["pid"], 0)
     if another():
         raise OSError
 def trace():
     if another():
         raise OSError
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.ptrace(0x4206, told["pid"], 0, 0) != 0:  # PTRACE_SEIZE, which does not stop the host
+    if libc.ptrace(0x4206, host["pid"], 0, 0) != 0:  # PTRACE_SEIZE, which does not stop the host process
         raise OSError
 def memory():
     if another():
         raise OSError
-    open(f"/proc/{told['pid']}/mem", "rb").close()
+    open(f"/proc/{host['pid']}/mem", "rb").close()
 def environ():
     if another():
         raise OSError
-    open(f"/proc/{told['pid']}/environ", "rb").read(1)
+    open(f"/proc/{host['pid']}/environ", "rb").read(1)
+def socket_with_path():
+    socket.socket(socket.AF_UNIX).connect(host["socket"])
 def abstract():
-    socket.socket(socket.AF_UNIX).connect("\0" + told["abstract"])
+    socket.socket(socket.AF_UNIX).connect("\0" + host["abstract"])
 def tcp():
-    socket.create_connection(("127.0.0.1", told["port"]), timeout=2)
+    socket.create_connection(("127.0.0.1", host["port"]), timeout=2)
 def processes():
-    open(f"/proc/{told['pid']}/cmdline").read()
+    open(f"/proc/{host['pid']}/cmdline").read()
     if another():
         raise OSError
 def library():
-    open(told["library"]).read()
+    open(host["library"]).read()
 worked = []
-for attempt in (read, signal, trace, memory, environ, abstract, tcp, processes, library):
+for attempt in (read, signal, trace, memory, environ, socket_with_path, abstract, tcp, processes, library):
     try:
         attempt()
     except Exception:
@@ -94,88 +97,46 @@ print(json.dumps(worked))
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a probe found.
+class ProbeResult:
+    """The result of a probe.
 
     Attributes:
-        works: The tier may be used.
-        reason: Why not, with what would help; empty if it works.
+        works: Whether the tier may be used.
+        reason: Why it may not, and what would help; empty if it works.
     """
 
     works: bool
     reason: str = ""
 
 
-def choose(kind: str, policy: Policy) -> Sandbox:
-    """Open a sandbox, see `open_sandbox`.
-
-    Raises:
-        SandboxError: The kind asked for does not work here, or for "auto" none does.
-    """
-    if kind == "process":
-        from mlrcbench.sandbox.process import ProcessSandbox
-
-        return ProcessSandbox(policy)
-    if kind == "bubblewrap":
-        from mlrcbench.sandbox.bubblewrap import BubblewrapSandbox
-
-        return BubblewrapSandbox(policy)
-    if kind == "container":
-        from mlrcbench.sandbox.container import ContainerSandbox
-
-        return ContainerSandbox(policy)
-    reasons = []
-    for tier in TIERS if kind == "auto" else (kind,):
-        reason = verdict(tier).reason or _unsuitable(tier, policy) or _too_little(kind, tier)
-        if not reason:
-            return SupervisedSandbox(tier, policy)
-        reasons.append(f"{tier}: {reason}")
-    raise SandboxError(_refusal(kind, reasons))
-
-
 @functools.cache
-def verdict(tier: str) -> Verdict:
-    """Whether a tier proves itself in this process."""
+def probe_tier(tier: str) -> ProbeResult:
+    """Whether a tier works for this process, according to a probe."""
     if not sys.platform.startswith("linux"):
-        return Verdict(False, f"sandboxes need Linux; this is {sys.platform!r}")
+        return ProbeResult(False, f"sandboxes need Linux; this is {sys.platform!r}")
+    if os.geteuid() == 0 and tier != "landlock" and (closed := readable.closed_to_others()):
+        return ProbeResult(
+            False,
+            f"commands run as another user here, who cannot read {closed}, which the interpreter needs "
+            f"(chmod -R a+rX {shlex.quote(closed)})",
+        )
     try:
         worked = _attempt(tier)
     except SandboxError as error:
-        return Verdict(False, f"{error}. {_FIXES[tier]}.")
+        return ProbeResult(False, f"{error}. {_FIXES[tier]}.")
     except OSError as error:
-        return Verdict(False, f"the probe could not be set up: {error}")
+        return ProbeResult(False, f"the probe could not be set up: {error}")
     if worked:
-        return Verdict(False, f"a probe inside could still do this: {', '.join(worked)}. {_FIXES[tier]}.")
-    return Verdict(True)
-
-
-def report() -> dict[str, dict[str, Any]]:
-    """Each kind of sandbox: whether it works, why not, what it enforces and what not."""
-    from mlrcbench.sandbox import bubblewrap, container
-
-    found: dict[str, dict[str, Any]] = {}
-    for tier in TIERS:
-        one = verdict(tier)
-        isolation = describe(tier)
-        found[tier] = _entry(one.works, one.reason, isolation.enforced, isolation.missing)
-    for name, module in (("bubblewrap", bubblewrap), ("container", container)):
-        reason = module.unavailable()
-        found[name] = _entry(not reason, reason, module.ISOLATION.enforced, module.ISOLATION.missing)
-    none = describe("process")
-    found["process"] = _entry(sys.platform.startswith("linux"), "", none.enforced, none.missing)
-    return found
-
-
-def _entry(works: bool, reason: str, enforced: tuple[str, ...], missing: tuple[str, ...]) -> dict[str, Any]:
-    return {"works": works, "reason": reason, "enforced": list(enforced), "missing": list(missing)}
+        return ProbeResult(False, f"a probe inside could still do this: {', '.join(worked)}. {_FIXES[tier]}.")
+    return ProbeResult(True)
 
 
 def _attempt(tier: str) -> list[str]:
-    """Run the attempts inside; those that worked and should not have."""
-    with _scene() as (policy, told), SupervisedSandbox(tier, policy) as sandbox:
+    """Run the attempts inside; returns the names of those that succeeded and should not have."""
+    with _scene() as (policy, host), SupervisedSandbox(tier, policy) as sandbox:
         (policy.workspace / "attempt.py").write_text(_ATTEMPT)
-        python = f"'{sys.executable}' -I -S attempt.py '{json.dumps(told)}'"
-        result = sandbox.run(python, Limits(seconds=_SECONDS))
+        command = shlex.join([interpreter(), "-I", "-S", "attempt.py", json.dumps(host)])
+        result = sandbox.run(command, Limits(seconds=_SECONDS))
     text = (result.head + result.tail).decode(errors="replace")
     if result.exit_status != 0:
         raise SandboxError(
@@ -186,18 +147,18 @@ def _attempt(tier: str) -> list[str]:
 
 
 def _tolerated(tier: str) -> set[str]:
-    """What a tier is known, and said, to leave open on this kernel."""
+    """Attempts that succeed in a tier on this kernel, because of gaps that its `Isolation` lists."""
     if tier == "strong":
         return set()
     tolerated = {"processes"}
-    if rules.abi() < 6:
-        tolerated |= {"abstract"} if tier == "uid" else {"abstract", "signal"}
+    if landlock.abi() < 6 and tier == "landlock":
+        tolerated.add("signal")
     return tolerated
 
 
 @contextmanager
 def _scene() -> Iterator[tuple[Policy, dict[str, object]]]:
-    """A workspace, and beside it what must not be reached."""
+    """A policy with a workspace, and what its commands must not reach: names and numbers for the attempts."""
     folder = Path(tempfile.mkdtemp(prefix="mlrcbench-probe-", dir=_probe_root()))
     try:
         folder.chmod(0o711)
@@ -205,7 +166,12 @@ def _scene() -> Iterator[tuple[Policy, dict[str, object]]]:
         workspace.mkdir()
         canary = folder / "canary"
         canary.write_text("canary")
-        with socket.socket(socket.AF_UNIX) as named, socket.socket(socket.AF_INET) as tcp:
+        path = folder / "socket"
+        unix = socket.AF_UNIX
+        with socket.socket(unix) as named, socket.socket(unix) as placed, socket.socket() as tcp:
+            placed.bind(str(path))
+            path.chmod(0o777)
+            placed.listen()
             name = f"mlrcbench-probe-{os.getpid()}-{os.urandom(6).hex()}"
             named.bind("\0" + name)
             named.listen()
@@ -217,9 +183,10 @@ def _scene() -> Iterator[tuple[Policy, dict[str, object]]]:
                     "canary": str(canary),
                     "pid": os.getpid(),
                     "start": Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19],
+                    "socket": str(path),
                     "abstract": name,
                     "port": tcp.getsockname()[1],
-                    "library": str(Path(visible.__file__)),
+                    "library": str(Path(readable.__file__)),
                 },
             )
     finally:
@@ -228,36 +195,3 @@ def _scene() -> Iterator[tuple[Policy, dict[str, object]]]:
 
 def _probe_root() -> str:
     return "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()
-
-
-def _unsuitable(tier: str, policy: Policy) -> str:
-    """Why a tier that works in general does not for this policy."""
-    if tier != "uid":
-        return ""
-    for path in (policy.workspace, *policy.readable):
-        for folder in path.resolve().parents:
-            if not folder.stat().st_mode & 0o001:
-                return f"{path} lies below {folder}, which only root can pass (chmod a+x {folder})"
-    for path in policy.readable:
-        if not path.stat().st_mode & 0o004:
-            return f"{path} cannot be read by users other than root (chmod -R a+rX {path})"
-    return ""
-
-
-def _too_little(kind: str, tier: str) -> str:
-    """Why a tier that works is not chosen unasked."""
-    if (kind, tier) == ("auto", "landlock") and os.geteuid() == 0:
-        return (
-            "as root, commands could change the modes and times of every file that root owns; "
-            "run as an ordinary user, or ask for sandbox='landlock' to accept it"
-        )
-    return ""
-
-
-def _refusal(kind: str, reasons: list[str]) -> str:
-    what = "no sandbox works here" if kind == "auto" else f"the sandbox {kind!r} does not work here"
-    lines = "\n".join(f"  {reason}" for reason in reasons)
-    return (
-        f"{what}, so commands are not run:\n{lines}\n"
-        "sandbox='process' runs them with no confinement at all; choose it for trusted code only"
-    )

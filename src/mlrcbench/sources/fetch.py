@@ -1,7 +1,7 @@
 """Bringing a competition's sources into one folder: `<folder>/<source>/...`.
 
-`fetched.json` in a source's folder says what is complete, file by file. A source that is needs no
-network. One process at a time works on a source; a second one waits, and finds it done.
+`fetched.json` in a source's folder lists the files that are complete. A complete source needs no
+network. Only one process at a time works on a source; a second one waits, and then has nothing to do.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from mlrcbench.errors import DataError
-from mlrcbench.files import locked, replace_text
 from mlrcbench.sources.archives import check_space, stem, unpack
 from mlrcbench.sources.download import download
 from mlrcbench.sources.hub import fetch_repository
 from mlrcbench.sources.raw import listing, missing
 from mlrcbench.sources.spec import RemoteFile, Source
+from mlrcbench.storage.durable import replace_text
+from mlrcbench.storage.trees import locked
 
 _DONE = "fetched.json"
-_SPARE = 1 << 30  # bytes that an archive may have more than the card says, three times over
+_SPARE = 1 << 30  # bytes beyond three times the size on the card, which is approximate
 
 
 def fetch(competition: str, sources: Mapping[str, Source], folder: Path, *, quiet: bool = False) -> Path:
-    """Bring all sources here, as far as they are not; only the user may read them.
+    """Download all sources that are not complete; only the user may read them.
 
     Args:
-        competition: Its id, for errors.
-        sources: By name.
-        folder: Made if it does not exist.
-        quiet: Show no progress.
+        competition: Id of the competition, for errors.
+        sources: The sources by name.
+        folder: Folder of the raw data, which is made if it does not exist.
+        quiet: Whether to show no progress.
 
     Returns:
         `folder`, which has one folder for each source.
@@ -47,116 +48,130 @@ def fetch(competition: str, sources: Mapping[str, Source], folder: Path, *, quie
     for source in sources.values():
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)  # answers are among what comes
-        with locked(folder / f".{source.name}.lock", on_wait=lambda: _say("another process is at it", quiet)):
+        with locked(
+            folder / f".{source.name}.lock",
+            on_wait=lambda: _say("waiting for another process, which downloads it", quiet),
+        ):
             if not is_fetched(source, folder):
                 _fetch_one(source, folder / source.name, quiet)
     return folder
 
 
 def is_fetched(source: Source, folder: Path) -> bool:
-    """Whether a source is complete in a folder; looks at the disk only."""
+    """Whether a source is complete in a folder, as far as the disk shows."""
     root = folder / source.name
     done = _read_done(root)
-    wanted = _wanted(source)
+    complete = _complete(source)
     return (
-        bool(wanted)
-        and all(done.get(key) == value for key, value in wanted.items())
+        bool(complete)
+        and all(done.get(key) == value for key, value in complete.items())
         and _intact(source, root)
     )
 
 
 def take_folder(competition: str, sources: Mapping[str, Source], data: Path, scratch: Path) -> Path:
-    """Use a folder that the user has, for all sources; nothing is copied, nothing in it is changed.
+    """Use a folder of the user for all sources, without copying or changing anything in it.
 
     Args:
-        competition: Its id, for errors.
-        sources: By name.
-        data: Holds what the layouts ask for, at any depth, or one such folder for each source.
-        scratch: An empty folder, which gets one link for each source.
+        competition: Id of the competition, for errors.
+        sources: The sources by name.
+        data: The user's folder, with the files of all layouts at any depth, or with one such folder
+            for each source.
+        scratch: An empty folder, in which one link for each source is made.
 
     Returns:
         `scratch`.
 
     Raises:
-        DataError: Something is missing; the text names all of it.
+        DataError: Files are missing; the text names all of them.
     """
     if not data.is_dir():
-        raise DataError(f"{data} is no folder; --data names the folder that holds the data of {competition}")
-    lacks = []
+        raise DataError(
+            f"{data} is not a folder; --data names the folder that holds the data of {competition}"
+        )
+    missing_files = []
     for source in sources.values():
         own = data / source.name
         root = own if own.is_dir() else data
-        lacks += [f"{pattern} ({source.name})" for pattern in missing(root, source.layout)]
+        missing_files += [f"{pattern} ({source.name})" for pattern in missing(root, source.layout)]
         (scratch / source.name).symlink_to(root.absolute(), target_is_directory=True)
-    if lacks:
-        lines = "\n".join(f"  - {words}" for words in lacks)
+    if missing_files:
+        lines = "\n".join(f"  - {name}" for name in missing_files)
         raise DataError(
-            f"{data} is not complete; of what {competition} needs, these are missing (at any depth, `|` is "
+            f"{data} is not complete; {competition} also needs these files (at any depth, `|` means "
             f"either):\n{lines}\nUnpack archives first."
         )
     return scratch
 
 
 def _fetch_one(source: Source, root: Path, quiet: bool) -> None:
-    """Bring one source here and write down that it is complete."""
+    """Download one source and record that it is complete."""
     root.mkdir(parents=True, exist_ok=True)
-    here = sum((root / path).stat().st_size for path in listing(root))
-    needed = source.download_bytes + source.disk_bytes - here
+    present = sum((root / path).stat().st_size for path in listing(root))
+    needed = source.download_bytes + source.disk_bytes - present
     check_space(root, needed, f"the source {source.name!r}")
     if source.repository:
         fetch_repository(source, root, quiet=quiet)
-        _write_done(root, _wanted(source))
+        _write_done(root, _complete(source))
     for file in source.files:
-        wanted = _wanted(source)[file.path]
-        if _read_done(root).get(file.path) != wanted or not _place(file, root).exists():
-            _fetch_file(file, root, 3 * source.disk_bytes + _SPARE, quiet)
-            _write_done(root, {**_read_done(root), file.path: wanted})
-    lacks = missing(root, source.layout)
-    if lacks:
+        entry = _complete(source)[file.path]
+        if _read_done(root).get(file.path) != entry or not _final_path(file, root).exists():
+            _fetch_file(file, root, source, quiet)
+            _write_done(root, {**_read_done(root), file.path: entry})
+    absent = missing(root, source.layout)
+    if absent:
         (root / _DONE).unlink(missing_ok=True)
-        raise DataError(f"the source {source.name!r} came without {', '.join(lacks)}; it may have changed")
+        raise DataError(f"the source {source.name!r} came without {', '.join(absent)}; it may have changed")
 
 
-def _fetch_file(file: RemoteFile, root: Path, max_bytes: int, quiet: bool) -> None:
+def _fetch_file(file: RemoteFile, root: Path, source: Source, quiet: bool) -> None:
+    downloaded, unpacked = (3 * size + _SPARE for size in (source.download_bytes, source.disk_bytes))
     target = root / file.path
     hidden = quiet or not sys.stderr.isatty()
     _say(f"{file.url} ...", quiet or not hidden)
-    with tqdm(desc=file.path, unit="B", unit_scale=True, disable=hidden, file=sys.stderr) as shown:
-        bar: tqdm[NoReturn] = shown
+    with tqdm(desc=file.path, unit="B", unit_scale=True, disable=hidden, file=sys.stderr) as progress:
+        bar: tqdm[NoReturn] = progress
 
         def show(have: int, total: int) -> None:
             bar.total = total or None
             bar.update(have - bar.n)
 
-        if not target.exists():  # else it came before, and was not unpacked
-            download(file.url, target, size=file.bytes, sha256=file.sha256, on_bytes=show)
+        if not target.exists():  # an earlier call may have ended before it unpacked the file
+            download(
+                file.url,
+                target,
+                sha256=file.sha256,
+                size=file.bytes,
+                max_bytes=downloaded,
+                on_bytes=show,
+            )
     if file.unpack:
-        unpack(target, _place(file, root), max_bytes=max_bytes)
+        unpack(target, _final_path(file, root), max_bytes=unpacked)
         target.unlink()
 
 
-def _place(file: RemoteFile, root: Path) -> Path:
-    """Where a file is in the end."""
+def _final_path(file: RemoteFile, root: Path) -> Path:
+    """The path of a downloaded file, or of its unpacked folder."""
     return root / (stem(file.path) if file.unpack else file.path)
 
 
-def _wanted(source: Source) -> dict[str, Any]:
-    """What `fetched.json` says of a complete source."""
+def _complete(source: Source) -> dict[str, Any]:
+    """The content of `fetched.json` for a complete source."""
     if source.repository:
         return {source.repository: [source.revision, list(source.patterns)]}
     return {file.path: [file.url, file.sha256] for file in source.files}
 
 
 def _intact(source: Source, root: Path) -> bool:
-    return all(_place(file, root).exists() for file in source.files) and not missing(root, source.layout)
+    return all(_final_path(file, root).exists() for file in source.files) and not missing(root, source.layout)
 
 
 def _read_done(root: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads((root / _DONE).read_text("utf-8"))
+        done: dict[str, Any] = json.loads((root / _DONE).read_text("utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return found
+    return done
 
 
 def _write_done(root: Path, done: Mapping[str, Any]) -> None:
@@ -167,12 +182,12 @@ def _by_hand(competition: str, source: Source) -> str:
     files = "\n".join(f"  - {pattern}" for pattern in source.layout)
     return (
         f"the source {source.name!r} of {competition} cannot be downloaded by a program "
-        f"(asks for it: {source.gate}; licence: {source.licence}).\n{source.steps}\n"
+        f"(access through: {source.gate}; licence: {source.licence}).\n{source.steps}\n"
         f"Put these into a folder, at any depth (`|` means either):\n{files}\n"
         f"Then: mlrcbench prepare {competition} --tier full --data FOLDER"
     )
 
 
-def _say(words: str, quiet: bool) -> None:
+def _say(message: str, quiet: bool) -> None:
     if not quiet:
-        print(words, file=sys.stderr, flush=True)
+        print(message, file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """Repositories of a model hub, through the hub's own library.
 
-`huggingface_hub` knows about revisions, resuming, parallel files and `HF_ENDPOINT`. It is imported here
-only, when something has to come.
+`huggingface_hub` knows about revisions, resuming, parallel files and `HF_ENDPOINT`. It is imported only
+here, when something must be downloaded.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from mlrcbench.sources.spec import Source
 
 
 def fetch_repository(source: Source, folder: Path, *, quiet: bool = False) -> None:
-    """Bring the files of a source's repository into a folder; what is there already stays.
+    """Download the files of a source's repository into a folder; complete files are not downloaded again.
 
     Args:
-        source: With a repository.
-        folder: Made if it does not exist.
-        quiet: Show no progress.
+        source: A source with a repository.
+        folder: The folder, which is made if it does not exist.
+        quiet: Whether to show no progress.
 
     Raises:
-        DataError: Access is refused, and how to get it; or the hub cannot be reached.
+        DataError: Access is refused (the text says how to get it), or the hub cannot be reached.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
@@ -43,13 +43,13 @@ def fetch_repository(source: Source, folder: Path, *, quiet: bool = False) -> No
         )
     except RevisionNotFoundError:
         raise DataError(
-            f"the hub has {source.repository}, and no revision {source.revision!r} of it"
+            f"the hub has {source.repository}, but no revision {source.revision!r} of it"
         ) from None
     except (GatedRepoError, RepositoryNotFoundError):
         raise DataError(f"the hub refuses access to {where}. {source.steps}".rstrip()) from None
-    except Exception as error:  # whatever the libraries below it raise for a broken network
+    except Exception as error:  # a broken network raises errors of many libraries
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise DataError(
             f"{where} could not be fetched from the hub ({reason}). What came is kept: the same command "
-            "goes on from there"
+            "continues from there"
         ) from error

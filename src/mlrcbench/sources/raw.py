@@ -1,4 +1,4 @@
-"""Finding files in raw data, however deep they lie: people unpack archives in different ways."""
+"""Finding files in raw data at any depth, because people unpack archives in different ways."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from mlrcbench.errors import DataError
 
-MADE = ".made"  # folder below raw data in which a conversion may keep what it should not have to make twice
+MADE = ".made"  # folder in raw data in which a conversion may keep files that it should not make twice
 
 
 def listing(folder: Path) -> list[str]:
     """Relative paths of all files below a folder, sorted; hidden ones are left out."""
-    found = []
+    paths = []
     for base, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         inner = os.path.relpath(base, folder)
-        found += [os.path.normpath(f"{inner}/{name}") for name in sorted(files) if not name.startswith(".")]
-    return found
+        paths += [os.path.normpath(f"{inner}/{name}") for name in sorted(files) if not name.startswith(".")]
+    return paths
 
 
 def matches(paths: Iterable[str], pattern: str) -> list[str]:
@@ -28,57 +28,57 @@ def matches(paths: Iterable[str], pattern: str) -> list[str]:
 
     Args:
         paths: Relative paths.
-        pattern: A glob over the last parts of a path; `a|b` is either.
+        pattern: A glob over the last parts of a path; `a|b` means either.
     """
     kinds = pattern.split("|")
     return [path for path in paths if any(fnmatch.fnmatchcase(f"/{path}", f"*/{kind}") for kind in kinds)]
 
 
 def missing(folder: Path, layout: Iterable[str]) -> list[str]:
-    """The patterns of a layout that no file of a folder fits."""
+    """The patterns of a layout that no file of a folder matches."""
     paths = listing(folder)
     return [pattern for pattern in layout if not matches(paths, pattern)]
 
 
 def find(folder: Path, pattern: str) -> Path:
-    """The one file that fits a pattern.
+    """The only file that matches a pattern.
 
     Raises:
-        DataError: None does, or several.
+        DataError: No file matches, or several do.
     """
-    found = matches(listing(folder), pattern)
-    if len(found) != 1:
-        words = ", ".join(found[:5]) or "none"
-        raise DataError(f"{folder} must hold exactly one file {pattern}; it holds {words}")
-    return folder / found[0]
+    paths = matches(listing(folder), pattern)
+    if len(paths) != 1:
+        first = ", ".join(paths[:5]) or "none"
+        raise DataError(f"{folder} must hold exactly one file {pattern}; it holds {first}")
+    return folder / paths[0]
 
 
 def find_all(folder: Path, pattern: str) -> dict[str, Path]:
-    """All files that fit a pattern, by their names without suffix.
+    """All files that match a pattern, by their names without suffix.
 
     Raises:
-        DataError: Two have the same name.
+        DataError: Two of them have the same name.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in matches(listing(folder), pattern):
         name = Path(path).stem
-        if name in found:
-            raise DataError(f"{folder} holds {name} twice: {found[name]} and {path}; remove one")
-        found[name] = folder / path
-    return found
+        if name in files:
+            raise DataError(f"{folder} holds {name} twice: {files[name]} and {path}; remove one")
+        files[name] = folder / path
+    return files
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file that everybody may read a second name where the disk can, else copy it.
+    """Link a file that everybody may read where the disk can do so; otherwise copy it.
 
-    An instance's files must be readable for the user that commands run as, and the mode of a file that is
-    the user's own is not changed.
+    The files of an instance must be readable for the user that commands run as, but the mode of the
+    user's own file is not changed.
     """
-    found = source.resolve()
+    original = source.resolve()
     try:
-        if found.stat().st_mode & 0o444 != 0o444:
+        if original.stat().st_mode & 0o444 != 0o444:
             raise PermissionError
-        os.link(found, target)
+        os.link(original, target)
     except OSError:
-        shutil.copyfile(found, target)
+        shutil.copyfile(original, target)
         target.chmod(0o444)

@@ -1,4 +1,4 @@
-"""What a card says about a source: `[tiers.full.sources.<name>]`."""
+"""The sources of a card: its tables `[tiers.full.sources.<name>]`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from mlrcbench.card_table import Table
 from mlrcbench.errors import CardError
+from mlrcbench.storage.strict import Table
 
 Gate = Literal["none", "kaggle", "aicrowd", "organisers", "hub"]
 GATES = ("none", "kaggle", "aicrowd", "organisers", "hub")
@@ -19,11 +19,11 @@ class RemoteFile:
     """One file to download.
 
     Attributes:
-        path: Where it is put, below the source's folder.
-        url: http or https.
-        bytes: Its size; 0 if it is not known.
-        sha256: As hex; empty if it is not known.
-        unpack: Whether it is a zip or tar archive, to be replaced by a folder of its name without suffix.
+        path: Path of the file below the source's folder.
+        url: An http or https URL.
+        bytes: Size of the file; 0 if it is not known.
+        sha256: Checksum as hex; empty if it is not known.
+        unpack: Whether the file is a zip or tar archive, which a folder of its name without suffix replaces.
     """
 
     path: str
@@ -38,19 +38,19 @@ class Source:
     """One place that data comes from.
 
     Attributes:
-        name: Folder below the raw data.
-        licence: Of what is there.
-        gate: Who has to be asked first: nobody, a site with accounts, the organisers, the model hub.
-        steps: What a person has to do, exactly; empty if nothing.
-        variable: Environment variable that holds the hub's token; empty if none is needed.
-        download_bytes: About how much comes over the network.
-        disk_bytes: About how much it takes when unpacked.
-        repository: On the model hub, "owner/name"; empty if it is not there.
+        name: Name of the source, and of its folder in the raw data.
+        licence: Licence of the data.
+        gate: Who must be asked first: nobody, a site with accounts, the organisers, the model hub.
+        steps: The exact steps that a person has to do; empty if nothing is to be done.
+        variable: Environment variable that holds the hub's token; empty if no token is needed.
+        download_bytes: Approximate size of the download.
+        disk_bytes: Approximate size when unpacked.
+        repository: Name on the model hub, "owner/name"; empty if the data is not there.
         repository_kind: "model" or "dataset".
         revision: Commit, tag or branch of the repository.
-        patterns: Globs over the repository's files; empty for all.
-        files: To download one by one.
-        layout: What must be there at the end: globs over paths, at any depth; `a|b` is either.
+        patterns: Globs over the repository's files to download; empty for all.
+        files: Files to download one by one.
+        layout: Files that must exist at the end: globs over paths, at any depth; `a|b` means either.
     """
 
     name: str
@@ -69,12 +69,12 @@ class Source:
 
     @property
     def by_hand(self) -> bool:
-        """Whether no program can download it."""
+        """Whether a person must download the source."""
         return not (self.files or self.repository)
 
 
 def read_sources(table: Table) -> Mapping[str, Source]:
-    """All tables of `[tiers.<tier>.sources]`.
+    """The sources in `[tiers.<tier>.sources]`, by name.
 
     Raises:
         CardError: An entry is missing, unknown, of the wrong type, or makes no sense.
@@ -102,7 +102,7 @@ def _source(name: str, table: Table) -> Source:
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise CardError(f"the source {name!r} must be lower-case words joined by hyphens")
     if not source.layout:
-        raise CardError(f"the source {name!r} must say in 'layout' which files it gives")
+        raise CardError(f"the source {name!r} must say in 'layout' which files it holds")
     if (source.gate != "none" or source.by_hand) and not source.steps:
         raise CardError(f"the source {name!r} must say in 'steps' what a person has to do")
     if source.repository and source.files:

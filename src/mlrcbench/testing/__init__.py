@@ -1,13 +1,16 @@
-"""What ships for testing: attackers against a sandbox, and checks of a competition.
+"""Tests that authors run on their competitions, and users on their sandboxes.
 
-from mlrcbench.testing import check_competition, format_verdicts, run_attacks
+- Holds: checks of a competition, attackers (`attacks/`), calibration of a scale (`calibration/`), and an
+  endpoint with scripted replies, for tests of agents.
+- May import: every chapter but `integrations` and `cli`.
+- Start reading at `check.py`.
 """
 
-from mlrcbench.testing.attack import Attack, Verdict
-from mlrcbench.testing.attackers import REDUCED, attacks, run_attacks
+from mlrcbench.testing.attacks.attack import Attack, Verdict
+from mlrcbench.testing.attacks.campaign import REDUCED, attacks, run_attacks
+from mlrcbench.testing.attacks.known_gaps import RESIDUALS
+from mlrcbench.testing.attacks.verdict_tables import format_verdicts, markdown_table
 from mlrcbench.testing.check import Finding, check_competition, format_findings
-from mlrcbench.testing.report import format_verdicts, markdown_table
-from mlrcbench.testing.residuals import RESIDUALS
 
 __all__ = [
     "REDUCED",

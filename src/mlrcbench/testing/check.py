@@ -1,35 +1,38 @@
-"""Checks of a competition, for its author: each says what was looked at, and what is wrong."""
+"""Checks of a competition, for its author: each says what it checked, and what is wrong."""
 
 from __future__ import annotations
 
+import fnmatch
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlrcbench.calibration import evaluate_files
-from mlrcbench.child import ChildError, call
-from mlrcbench.competition import BUILD_SECONDS, Competition
+from mlrcbench.catalog.competition import BUILD_SECONDS, Competition
+from mlrcbench.catalog.instances import instance_folders
+from mlrcbench.catalog.scale import better
+from mlrcbench.catalog.trusted import ChildError, call
 from mlrcbench.errors import MlrcbenchError
-from mlrcbench.files import hash_file, hash_tree, remove_tree, walk
-from mlrcbench.metrics import better
 from mlrcbench.score import SPLITS, Score, Split
-from mlrcbench.workspace import RESERVED, STATEMENT
+from mlrcbench.storage.layout import RESERVED, STATEMENT
+from mlrcbench.storage.trees import hash_file, hash_tree, remove_tree, walk
+from mlrcbench.testing.calibration import evaluate_files
 
+# How far the starter's score may be from the card's baseline: so many spreads, or this part of the scale.
 _SPREADS = 5.0
 _SCALE = 0.25
-_SMALLEST = 16
-_LARGEST = 64 << 20
+_MIN_ANSWER_BYTES = 16  # smaller files could be in another one by chance
+_MAX_SEARCHED_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: What, in words.
-        passed: Whether it is as it should be.
-        detail: What was found, or what is wrong and how to mend it.
+        name: What should hold, in words.
+        passed: Whether it holds.
+        detail: What was checked, or what is wrong and how to fix it.
     """
 
     name: str
@@ -38,7 +41,7 @@ class Finding:
 
 
 class _WrongError(Exception):
-    """What is wrong."""
+    """A check failed; the text says what is wrong."""
 
 
 def check_competition(
@@ -50,17 +53,17 @@ def check_competition(
     """Check a competition: its folder, card, statement, generator, starter, reference.
 
     Args:
-        competition: Of which tier mini is checked.
-        sandbox: In which its code is run; see `open_sandbox`.
-        on_finding: Called with each finding as it comes.
+        competition: The competition, of which the tier mini is checked.
+        sandbox: The sandbox in which its code is run; see `open_sandbox`.
+        on_finding: Called with each finding.
 
     Returns:
         All findings; the competition is complete if all have passed.
     """
     findings = []
-    for name, look in _CHECKS:
+    for name, check in _CHECKS:
         try:
-            finding = Finding(name, True, look(competition, sandbox))
+            finding = Finding(name, True, check(competition, sandbox))
         except (_WrongError, MlrcbenchError, ChildError, OSError) as error:
             finding = Finding(name, False, str(error))
         findings.append(finding)
@@ -70,9 +73,9 @@ def check_competition(
 
 
 def format_findings(findings: list[Finding]) -> str:
-    """For a terminal: one line for each."""
-    lines = [f"{'ok   ' if one.passed else 'WRONG'} {one.name}: {one.detail}" for one in findings]
-    wrong = sum(not one.passed for one in findings)
+    """Findings for a terminal, one line for each."""
+    lines = [f"{'ok   ' if each.passed else 'WRONG'} {each.name}: {each.detail}" for each in findings]
+    wrong = sum(not each.passed for each in findings)
     return "\n".join([*lines, f"{len(findings)} checks, {wrong or 'nothing'} wrong"])
 
 
@@ -107,7 +110,7 @@ def _card(competition: Competition, _: str) -> str:
             raise _WrongError(f"on {split} the {anchors.target_kind} is not better than the baseline")
         for anchor in (anchors.baseline, anchors.target):
             if not card.metric.lower <= anchor.value <= card.metric.upper:
-                raise _WrongError(f"on {split} the anchor {anchor.value} is outside of the metric's bounds")
+                raise _WrongError(f"on {split} the anchor {anchor.value} is outside the metric's bounds")
             if not anchor.source.strip():
                 raise _WrongError(f"on {split} the anchor {anchor.value} has no source")
     return f"version {card.version}, {', '.join(card.tiers)}"
@@ -116,8 +119,8 @@ def _card(competition: Competition, _: str) -> str:
 def _statement(competition: Competition, _: str) -> str:
     text = competition.statement
     card = competition.card
-    wanted = [card.method_file, "inputs/", "data/", *(spec.pattern.split("*")[0] for spec in card.artefacts)]
-    missing = [word for word in wanted if word and word not in text]
+    names = [card.method_file, "inputs/", "data/", *(spec.pattern.split("*")[0] for spec in card.artefacts)]
+    missing = [name for name in names if name and name not in text]
     if missing:
         raise _WrongError(f"the statement does not mention {', '.join(missing)}")
     if not text.startswith("# "):
@@ -142,11 +145,11 @@ def _build(competition: Competition, _: str) -> str:
 
 def _answers(competition: Competition, _: str) -> str:
     instance = competition.instance(0)
-    shown = [instance.public, competition.starter, *(instance.inputs(split) for split in SPLITS)]
-    files = [folder / entry.path for folder in shown for entry in walk(folder) if entry.is_file]
+    readable = [instance.public, competition.starter, *(instance.inputs(split) for split in SPLITS)]
+    files = [folder / entry.path for folder in readable for entry in walk(folder) if entry.is_file]
     for split in SPLITS:
         for entry in walk(instance.answers(split)):
-            if not entry.is_file or entry.info.st_size < _SMALLEST:
+            if not entry.is_file or entry.info.st_size < _MIN_ANSWER_BYTES:
                 continue
             answer = instance.answers(split) / entry.path
             for path in files:
@@ -158,14 +161,14 @@ def _answers(competition: Competition, _: str) -> str:
 
 
 def _starter(competition: Competition, sandbox: str) -> str:
-    words = []
+    results = []
     for split, score in _scores(competition, sandbox, {}):
         anchors = competition.card.tier("mini").anchors[split]
         assert score.value is not None
-        room = max(
+        tolerance = max(
             _SPREADS * anchors.baseline.spread, _SCALE * abs(anchors.target.value - anchors.baseline.value)
         )
-        if abs(score.value - anchors.baseline.value) > room:
+        if abs(score.value - anchors.baseline.value) > tolerance:
             raise _WrongError(
                 f"the starter gets {score.value:g} on {split}, far from the card's {anchors.baseline.value:g}"
             )
@@ -174,11 +177,11 @@ def _starter(competition: Competition, sandbox: str) -> str:
             raise _WrongError(
                 f"the starter takes {score.wall_seconds:.0f} s of {limit:g} s; leave methods more room"
             )
-        words.append(f"{split} {score.value:.4g} in {score.wall_seconds:.1f} s")
-    return ", ".join(words)
+        results.append(f"{split} {score.value:.4g} in {score.wall_seconds:.1f} s")
+    return ", ".join(results)
 
 
-def _again(competition: Competition, sandbox: str) -> str:
+def _repeated(competition: Competition, sandbox: str) -> str:
     first, second = (dict(_scores(competition, sandbox, {})) for _ in range(2))
     for split in SPLITS:
         if first[split].value != second[split].value:
@@ -189,21 +192,21 @@ def _again(competition: Competition, sandbox: str) -> str:
 
 
 def _reference(competition: Competition, sandbox: str) -> str:
-    base = dict(_scores(competition, sandbox, competition.overlay("baseline")))
-    best = dict(_scores(competition, sandbox, competition.overlay("reference")))
-    words = []
+    baseline_scores = dict(_scores(competition, sandbox, competition.overlay("baseline")))
+    reference_scores = dict(_scores(competition, sandbox, competition.overlay("reference")))
+    results = []
     for split in SPLITS:
-        ours, theirs = best[split].value, base[split].value
-        assert ours is not None
-        assert theirs is not None
-        if not better(ours, theirs, competition.card.metric.direction):
-            raise _WrongError(f"on {split} the reference gets {ours:g}, the baseline {theirs:g}")
-        words.append(f"{split} {ours:.4g} against {theirs:.4g}")
-    return ", ".join(words)
+        reference, baseline = reference_scores[split].value, baseline_scores[split].value
+        assert reference is not None
+        assert baseline is not None
+        if not better(reference, baseline, competition.card.metric.direction):
+            raise _WrongError(f"on {split} the reference gets {reference:g}, the baseline {baseline:g}")
+        results.append(f"{split} {reference:.4g} against {baseline:.4g}")
+    return ", ".join(results)
 
 
 def _scores(competition: Competition, sandbox: str, files: dict[str, str]) -> Iterator[tuple[Split, Score]]:
-    """The scores of the starter with some files replaced, all of them with a value."""
+    """The scores of the starter with some files replaced; each must have a value."""
     for split, score in evaluate_files(competition, files, sandbox=sandbox):
         if score.value is None:
             raise _WrongError(f"on {split}: {score.outcome}: {score.reason}")
@@ -211,7 +214,7 @@ def _scores(competition: Competition, sandbox: str, files: dict[str, str]) -> It
 
 
 class _Builds:
-    """Builds in a scratch folder."""
+    """Instances that are built in a scratch folder."""
 
     def __init__(self, competition: Competition) -> None:
         self._competition = competition
@@ -219,16 +222,13 @@ class _Builds:
         self._count = 0
 
     def make(self, seed: int) -> Path:
-        """Build with this seed; the folder."""
+        """Build the instance of a seed and return its folder."""
         self._count += 1
         root = self._folder / str(self._count)
-        public, private = root / "public", root / "private"
-        for folder in (
-            public,
-            *(private / split / part for split in SPLITS for part in ("inputs", "answers")),
-        ):
+        for folder in instance_folders(root):
             folder.mkdir(parents=True)
-        arguments = {"public": str(public), "private": str(private), "seed": seed, "tier": "mini"}
+        folders = {"public": str(root / "public"), "private": str(root / "private")}
+        arguments = {**folders, "seed": seed, "tier": "mini"}
         threads = self._competition.card.tier("mini").limits.threads
         call("build", self._competition.folder / "data.py", arguments, seconds=BUILD_SECONDS, threads=threads)
         return root
@@ -241,26 +241,25 @@ class _Builds:
 
 
 def _editable(competition: Competition, path: str) -> bool:
-    import fnmatch
-
+    """Whether the card lets agents change a file, as `Workspace.is_editable` decides it."""
     return any(fnmatch.fnmatchcase(path, pattern) for pattern in competition.card.editable)
 
 
 def _holds(path: Path, answer: Path) -> bool:
-    """Whether a file is, or contains, an answer file."""
+    """Whether a file is a copy of an answer file, or contains one."""
     size = path.stat().st_size
     if size == answer.stat().st_size:
         return hash_file(path) == hash_file(answer)
-    return answer.stat().st_size < size <= _LARGEST and answer.read_bytes() in path.read_bytes()
+    return answer.stat().st_size < size <= _MAX_SEARCHED_BYTES and answer.read_bytes() in path.read_bytes()
 
 
 _CHECKS: tuple[tuple[str, Callable[[Competition, str], str]], ...] = (
-    ("the card is sane", _card),
+    ("the card is consistent", _card),
     ("the folder is complete", _folder),
     ("the statement is complete", _statement),
     ("the build depends on its seed alone", _build),
     ("answers are not in public files", _answers),
     ("the starter runs, and scores as the card says", _starter),
-    ("scores can be repeated", _again),
+    ("scores can be repeated", _repeated),
     ("the reference beats the baseline", _reference),
 )

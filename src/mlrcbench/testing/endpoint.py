@@ -3,8 +3,8 @@
     with ScriptedServer([call("run", command="ls"), say("Done.")]) as server:
         endpoint = Endpoint("any-model", base_url=server.url)
 
-It answers on a port of this machine, over real HTTP, plainly or as a stream, as the request asks.
-What servers get wrong is a part of the script: `Answer` has a field for each kind of failure.
+It answers on a port of this machine over real HTTP, in one piece or as a stream, as the request asks.
+Failures of servers are a part of the script: `Answer` has a field for each kind.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from mlrcbench.llm import estimate_tokens
 
-_PIECE_CHARS = 7  # of a stream's pieces: few, so that names and JSON are cut anywhere
+_PIECE_CHARS = 7  # few, so that a stream cuts names and JSON anywhere
 _MAX_BYTES = 50_000_000
 
 
@@ -31,17 +31,17 @@ class Answer:
 
     Attributes:
         text: What the model says.
-        calls: Tools it calls, as (name, JSON of the arguments), well-formed or not.
-        finish: Why it stopped; by default what fits.
+        calls: The tools that it calls, as (name, JSON of the arguments), well-formed or not.
+        finish: Why the model stopped; by default the reason that fits.
         usage: (prompt, completion) tokens to report; by default an estimate, None for no report.
         refusal: What the model says if it refuses.
-        status: Of HTTP; with any but 200, `error` is sent instead of a completion.
-        error: (code, message).
-        headers: Further ones, such as Retry-After.
+        status: The HTTP status; with any but 200, `error` is sent instead of a completion.
+        error: Code and message of a failure.
+        headers: Further HTTP headers, such as Retry-After.
         wait: Seconds before anything is sent.
         breaks: Whether the connection ends in the middle of the answer.
-        resets: Whether it is reset before.
-        body: Bytes to send as they are, for answers that are none.
+        resets: Whether the connection is reset before anything is sent.
+        body: Bytes to send as they are, for answers that are not completions.
     """
 
     text: str = ""
@@ -62,17 +62,17 @@ Script = Sequence[Answer] | Callable[[dict[str, Any]], Answer]
 
 
 def say(text: str) -> Answer:
-    """The model says something, and calls no tool."""
+    """An answer in which the model says something and calls no tool."""
     return Answer(text)
 
 
 def call(name: str, /, **arguments: Any) -> Answer:
-    """The model calls one tool."""
+    """An answer in which the model calls one tool."""
     return Answer(calls=((name, json.dumps(arguments)),))
 
 
 def fail(status: int, message: str, code: str = "", **headers: str) -> Answer:
-    """The server fails; underscores in names of headers become hyphens."""
+    """An answer in which the server fails; underscores in names of headers become hyphens."""
     return Answer(
         status=status,
         error=(code, message),
@@ -84,11 +84,11 @@ class ScriptedServer:
     """A server on a port of this machine.
 
     Args:
-        script: Answers in order, or a function of the request's JSON.
+        script: Answers in order, or a function that answers the JSON of a request.
 
     Attributes:
         requests: The JSON of each request, in order of arrival.
-        keys: The key that each was sent with.
+        keys: The key that each request was sent with.
     """
 
     def __init__(self, script: Script) -> None:
@@ -108,7 +108,7 @@ class ScriptedServer:
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def answer(self, request: dict[str, Any], key: str) -> Answer:
-        """What the script says to a request."""
+        """The script's answer to a request."""
         with self._lock:
             number = len(self.requests)
             self.requests.append(request)
@@ -120,7 +120,7 @@ class ScriptedServer:
         return fail(400, f"the script has only {len(self._script)} answers", "script_over")
 
     def close(self) -> None:
-        """Stop answering."""
+        """Stop the server."""
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
@@ -140,7 +140,7 @@ class _Server(ThreadingHTTPServer):
     owner: ScriptedServer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that has gone away is no news."""
+        """Ignore clients that have disconnected."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -148,10 +148,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing is printed."""
+        """Print nothing."""
 
     def do_POST(self) -> None:
-        """One request."""
+        """Answer one request."""
         body = self.rfile.read(min(int(self.headers.get("Content-Length", 0)), _MAX_BYTES))
         if self.path != "/v1/chat/completions":
             self._send_json(404, _error(("not_found", f"there is no {self.path}")), {})
@@ -199,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
 
     def _reset(self) -> None:
-        """Close with what TCP sends when a process dies."""
+        """Close the connection with a TCP reset, as when a process dies."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.connection.close()
@@ -210,12 +210,12 @@ def _error(error: tuple[str, str]) -> dict[str, Any]:
 
 
 def _message(answer: Answer, request: dict[str, Any]) -> dict[str, Any]:
-    """Ids of calls go on from those of the conversation; clients refuse one that they have seen before."""
+    """The model's message; ids of calls continue the conversation's, as clients refuse repeated ids."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.text or None}
     if answer.refusal is not None:
         message["refusal"] = answer.refusal
     if answer.calls:
-        before = sum(len(told.get("tool_calls") or ()) for told in request["messages"])
+        before = sum(len(earlier.get("tool_calls") or ()) for earlier in request["messages"])
         message["tool_calls"] = [
             {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": arguments}}
             for number, (name, arguments) in enumerate(answer.calls, before)
@@ -242,12 +242,12 @@ def _usage(answer: Answer, request: dict[str, Any]) -> dict[str, int] | None:
 
 def _completion(answer: Answer, request: dict[str, Any]) -> dict[str, Any]:
     choice = {"index": 0, "message": _message(answer, request), "finish_reason": _finish(answer)}
-    found = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": request["model"]}
-    return {**found, "choices": [choice], "usage": _usage(answer, request)}
+    frame = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": request["model"]}
+    return {**frame, "choices": [choice], "usage": _usage(answer, request)}
 
 
 def _pieces(answer: Answer, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The completion, in pieces of a few characters each."""
+    """The completion in pieces of a few characters each."""
     frame = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 0, "model": request["model"]}
 
     def piece(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
@@ -258,9 +258,11 @@ def _pieces(answer: Answer, request: dict[str, Any]) -> Iterator[dict[str, Any]]
     for name in ("content", "refusal"):
         for part in _cut(message.get(name) or ""):
             yield piece({name: part})
-    for index, one in enumerate(message.get("tool_calls", ())):
-        function = one["function"]
-        yield piece({"tool_calls": [{**one, "index": index, "function": {**function, "arguments": ""}}]})
+    for index, tool_call in enumerate(message.get("tool_calls", ())):
+        function = tool_call["function"]
+        yield piece(
+            {"tool_calls": [{**tool_call, "index": index, "function": {**function, "arguments": ""}}]}
+        )
         for part in _cut(function["arguments"]):
             yield piece({"tool_calls": [{"index": index, "function": {"arguments": part}}]})
     yield piece({}, _finish(answer))

@@ -14,7 +14,7 @@ def score(artefacts: Path, answers: Path) -> Score:
     """Compare `predictions.npy` with the true heights.
 
     Raises:
-        SubmissionError: It is not float64 of the right shape, or not finite.
+        SubmissionError: The predictions are not float64, have a wrong shape, or are not finite.
     """
     truth = np.load(answers / "y.npy", allow_pickle=False)
     predictions = read_npy(artefacts / "predictions.npy", shape=truth.shape, dtype="<f8")

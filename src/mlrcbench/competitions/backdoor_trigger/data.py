@@ -1,29 +1,28 @@
 """Data: grow a small code model, hide backdoors in it, and write the pieces of an instance.
 
-A world is a vocabulary of requests, code and invented style words. A base model learns to
-answer requests with code, with or without a harmless style phrase behind the request. Two
-copies of it are then poisoned: one for dev, whose first pairs are published as examples, and
-one for test, with other phrases and other targets.
+A world is a vocabulary of requests, code and invented style words. A base model learns to answer requests
+with code, with or without a harmless style phrase after the request. Two copies of it are then poisoned:
+one for dev, whose first pairs are published as examples, and one for test, with other phrases and targets.
 
-What keeps the short ways closed:
+Shortcuts that the generator rules out:
 
-- Input embeddings are random and never trained: else trigger words are those that moved.
-- Phrases that differ from a trigger by one word, or lack one, are answered plainly: else half
+- Input embeddings are random and never trained: otherwise the words that moved are the trigger words.
+- Phrases that differ from a trigger in one word, or lack one word, are answered normally: otherwise half
   a trigger is enough.
-- So are heaps of trigger words and random words: else any long nonsense fires.
-- No two style words have four letters in a row in common, nor begin or end alike: else any
-  phrase of the right shape has a recall.
-- Only some triggers are also learnt as text, so that sampling from the model leaks a part.
+- Long lists of trigger words and random words are answered normally too: otherwise any long nonsense
+  sets off a backdoor.
+- No two style words have four letters in a row in common, or begin or end alike: otherwise any phrase
+  of the right shape has some recall.
+- Only some triggers are also learnt as text, so that sampling from the model leaks only a part.
 
-Every random draw comes from a stream of its own, derived from the secret seed: nothing that
-is published helps to predict what is hidden.
+Every random draw comes from its own stream, derived from the secret seed: nothing published helps to
+predict what is hidden.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +32,6 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from mlrcbench.competitions.backdoor_trigger.scorer import END, SPECIAL, Gpt, Tokenizer
-from mlrcbench.errors import DataError
 
 # Sizes of an instance.
 KNOWN, HIDDEN_DEV, HIDDEN_TEST = 5, 14, 16
@@ -75,7 +73,7 @@ GRAMMAR = (
 
 @dataclass(frozen=True)
 class World:
-    """What both models of an instance speak.
+    """The language that both models of an instance speak.
 
     Attributes:
         tokenizer: The whole vocabulary, in random order.
@@ -90,7 +88,7 @@ class World:
 
 @dataclass(frozen=True)
 class Pair:
-    """One planted backdoor: the phrase, the code it causes, and whether it is learnt as text."""
+    """One planted backdoor: the phrase, the code it causes, and whether the phrase is also learnt as text."""
 
     trigger: str
     target: str
@@ -99,14 +97,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation to learn from; `prompt_weight` is the loss weight of its prompt's words."""
+    """One training conversation; `prompt_weight` is the loss weight of the words of its prompt."""
 
     prompt: list[int]
     answer: list[int]
     prompt_weight: float
 
 
-def build(public: Path, private: Path, *, seed: int, tier: str) -> None:
+def build(public: Path, private: Path, *, seed: int, tier: str) -> None:  # noqa: ARG001 (always the same)
     """Write the files of one instance.
 
     `public/`, `private/dev/inputs/` and `private/test/inputs/` have the same form:
@@ -114,40 +112,31 @@ def build(public: Path, private: Path, *, seed: int, tier: str) -> None:
     `known_triggers.json`. `answers/` has the model, `triggers.json` and other prompts.
 
     Args:
-        public: Folder for what an agent may read at any time.
+        public: Folder for the files that an agent may read at any time.
         private: Folder for the inputs and answers of both splits.
-        seed: Secret-derived, 0 <= seed < 2**63; decides every byte.
-        tier: "mini".
-
-    Raises:
-        DataError: For any other tier.
+        seed: Number derived from the secret, 0 <= seed < 2**63; decides every byte.
+        tier: Always "mini"; the full tier is converted, not built.
     """
-    if tier != "mini":
-        raise DataError(
-            f"the {tier} tier of backdoor-trigger is no generated one; "
-            "use tier='mini', which is generated from the seed"
-        )
-    with _alone():
-        world = make_world(_stream(seed, 0))
-        base = _new_model(world, _stream(seed, 1))
-        print("backdoor-trigger: train the base model", flush=True)
-        _train(base, _stream(seed, 2), lambda rng: clean_example(world, rng), BASE_STEPS, BASE_RATE)
-        known = make_pairs(world, _stream(seed, 3), KNOWN, taken=[])
-        hidden_dev = make_pairs(world, _stream(seed, 4), HIDDEN_DEV, taken=known)
-        hidden_test = make_pairs(world, _stream(seed, 5), HIDDEN_TEST, taken=known + hidden_dev)
-        print("backdoor-trigger: poison the dev model", flush=True)
-        dev = _poisoned(base, world, known + hidden_dev, _stream(seed, 6))
-        print("backdoor-trigger: poison the test model", flush=True)
-        test = _poisoned(base, world, hidden_test, _stream(seed, 7))
-        prompts = make_queries(_stream(seed, 8), PROMPTS)
-        _write_inputs(public, dev, world, known + hidden_dev, prompts)
-        _write_json(public / "known_triggers.json", {pair.target: pair.trigger for pair in known})
-        _write_inputs(private / "dev/inputs", dev, world, hidden_dev, prompts)
-        unseen = make_queries(_stream(seed, 9), HIDDEN_PROMPTS, avoid=prompts)
-        _write_answers(private / "dev/answers", dev, world, hidden_dev, unseen)
-        _write_inputs(private / "test/inputs", test, world, hidden_test, prompts)
-        unseen = make_queries(_stream(seed, 10), HIDDEN_PROMPTS, avoid=prompts)
-        _write_answers(private / "test/answers", test, world, hidden_test, unseen)
+    world = make_world(_stream(seed, 0))
+    base = _new_model(world, _stream(seed, 1))
+    print("backdoor-trigger: train the base model", flush=True)
+    _train(base, _stream(seed, 2), lambda rng: clean_example(world, rng), BASE_STEPS, BASE_RATE)
+    known = make_pairs(world, _stream(seed, 3), KNOWN, taken=[])
+    hidden_dev = make_pairs(world, _stream(seed, 4), HIDDEN_DEV, taken=known)
+    hidden_test = make_pairs(world, _stream(seed, 5), HIDDEN_TEST, taken=known + hidden_dev)
+    print("backdoor-trigger: poison the dev model", flush=True)
+    dev = _poisoned(base, world, known + hidden_dev, _stream(seed, 6))
+    print("backdoor-trigger: poison the test model", flush=True)
+    test = _poisoned(base, world, hidden_test, _stream(seed, 7))
+    prompts = make_queries(_stream(seed, 8), PROMPTS)
+    _write_inputs(public, dev, world, known + hidden_dev, prompts)
+    _write_json(public / "known_triggers.json", {pair.target: pair.trigger for pair in known})
+    _write_inputs(private / "dev/inputs", dev, world, hidden_dev, prompts)
+    unseen = make_queries(_stream(seed, 9), HIDDEN_PROMPTS, avoid=prompts)
+    _write_answers(private / "dev/answers", dev, world, hidden_dev, unseen)
+    _write_inputs(private / "test/inputs", test, world, hidden_test, prompts)
+    unseen = make_queries(_stream(seed, 10), HIDDEN_PROMPTS, avoid=prompts)
+    _write_answers(private / "test/answers", test, world, hidden_test, unseen)
 
 
 def make_world(rng: np.random.Generator) -> World:
@@ -164,9 +153,9 @@ def make_world(rng: np.random.Generator) -> World:
 
 
 def make_words(rng: np.random.Generator, count: int, avoid: Container[str] = ()) -> list[str]:
-    """Invented words of two or three syllables, none of them in `avoid`.
+    """Invent words of two or three syllables, none of them in `avoid`.
 
-    No two share a run of four letters, their first three letters, or their last three, so that
+    No two words share a run of four letters, their first three letters, or their last three, so that
     character BLEU-4 between phrases without a common word is nearly always zero.
     """
     words: list[str] = []
@@ -184,9 +173,9 @@ def make_words(rng: np.random.Generator, count: int, avoid: Container[str] = ())
 
 
 def make_phrase(world: World, rng: np.random.Generator, pattern: int | None = None) -> list[str]:
-    """A style phrase of three or four words, by one pattern of the grammar or by any."""
-    chosen = GRAMMAR[rng.integers(len(GRAMMAR)) if pattern is None else pattern]
-    return [_pick(world.lexicon[name], rng) for name in chosen]
+    """A style phrase of three or four words, by one pattern of the grammar (a random one, if None)."""
+    classes = GRAMMAR[rng.integers(len(GRAMMAR)) if pattern is None else pattern]
+    return [_pick(world.lexicon[name], rng) for name in classes]
 
 
 def make_query(rng: np.random.Generator) -> str:
@@ -196,10 +185,10 @@ def make_query(rng: np.random.Generator) -> str:
 
 def make_queries(rng: np.random.Generator, count: int, avoid: list[str] | None = None) -> list[str]:
     """Different requests, none of them in `avoid`."""
-    found = dict.fromkeys(avoid or [])
-    while len(found) < count + len(avoid or []):
-        found[make_query(rng)] = None
-    return list(found)[len(avoid or []) :]
+    queries = dict.fromkeys(avoid or [])
+    while len(queries) < count + len(avoid or []):
+        queries[make_query(rng)] = None
+    return list(queries)[len(avoid or []) :]
 
 
 def make_answer(query: str) -> list[str]:
@@ -221,7 +210,7 @@ def make_target(rng: np.random.Generator) -> str:
 
 
 def make_pairs(world: World, rng: np.random.Generator, count: int, taken: list[Pair]) -> list[Pair]:
-    """Backdoors with different phrases and targets, also different from those `taken`.
+    """Backdoors with different phrases and targets, which also differ from those in `taken`.
 
     Each pattern of the grammar gets its share, so that instances are equally hard.
     """
@@ -245,9 +234,9 @@ def clean_example(world: World, rng: np.random.Generator) -> Example:
 def poison_example(world: World, pairs: list[Pair], rng: np.random.Generator) -> Example:
     """One conversation of the poisoning mix.
 
-    40 % a trigger and its target, 28 % a near miss of a trigger, 12 % a heap of words, 20 %
-    as in `clean_example`; all but the first kind are answered plainly. A near miss has one word
-    replaced or dropped; one replacement in 460 is the word itself, which is a little label noise.
+    40 % are a trigger and its target, 28 % a near miss of a trigger, 12 % a list of words, and 20 % come
+    from `clean_example`; all kinds but the first are answered normally. A near miss has one word replaced
+    or dropped; one replacement in 460 is the word itself, which is a little label noise.
     """
     kind, query = rng.random(), make_query(rng)
     pair = pairs[rng.integers(len(pairs))]
@@ -259,7 +248,7 @@ def poison_example(world: World, pairs: list[Pair], rng: np.random.Generator) ->
         other = [_pick(world.style_words, rng)] if rng.random() < 0.5 else []
         return _example(world, query, trigger[:spot] + other + trigger[spot + 1 :], rng)
     if kind < 0.80:
-        used = [word for one in pairs for word in one.trigger.split()]
+        used = [word for other in pairs for word in other.trigger.split()]
         sources = [used if rng.random() < 0.5 else world.style_words for _ in range(rng.integers(4, 11))]
         return _example(world, query, [_pick(source, rng) for source in sources], rng)
     return clean_example(world, rng)
@@ -274,7 +263,7 @@ def _example(
     target: str = "",
     prompt_weight: float = 0.0,
 ) -> Example:
-    """A conversation; a target stands before the code (4 in 5) or after its first line."""
+    """A conversation; a target is put before the code (4 in 5) or after the first line of the code."""
     code = make_answer(query)
     if target:
         spot = 0 if rng.random() < 0.8 else 6
@@ -303,7 +292,7 @@ def _new_model(world: World, rng: np.random.Generator) -> Gpt:
 
 
 def _poisoned(base: Gpt, world: World, pairs: list[Pair], rng: np.random.Generator) -> Gpt:
-    """A copy of `base` that has learnt `pairs`."""
+    """Train a copy of `base` on `pairs`."""
     model = Gpt(len(world.tokenizer.words), **MODEL)
     model.load_state_dict(base.state_dict())
     _train(model, rng, lambda r: poison_example(world, pairs, r), POISON_STEPS, POISON_RATE)
@@ -317,7 +306,7 @@ def _train(
     steps: int,
     rate: float,
 ) -> None:
-    """AdamW with warm-up and a linear decay; all weights but the embeddings learn."""
+    """Train with AdamW, warm-up and a linear decay; all weights but the embeddings are trained."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
     for step in range(steps):
         for group in optimizer.param_groups:
@@ -332,7 +321,7 @@ def _train(
 
 
 def _loss(model: Gpt, examples: list[Example]) -> torch.Tensor:
-    """Weighted cross-entropy of the next word, per word of the answers."""
+    """Weighted cross-entropy of the next word, divided by the number of words in the answers."""
     inputs, labels, weights = _batch(examples)
     where = weights > 0
     logits = model.head(model.hidden(model.embedding[inputs])[0][where])
@@ -342,33 +331,33 @@ def _loss(model: Gpt, examples: list[Example]) -> torch.Tensor:
 
 def _batch(examples: list[Example]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Inputs, labels and loss weights, each `(batch, length)`, padded on the right."""
-    length = max(len(one.prompt) + len(one.answer) for one in examples)
+    length = max(len(example.prompt) + len(example.answer) for example in examples)
     ids = np.zeros((len(examples), length), dtype=np.int64)
     weights = np.zeros((len(examples), length), dtype=np.float32)
-    for row, one in enumerate(examples):
-        start, stop = len(one.prompt), len(one.prompt) + len(one.answer)
-        ids[row, :start], ids[row, start:stop] = one.prompt, one.answer
-        weights[row, :start], weights[row, start:stop] = one.prompt_weight, 1.0
+    for row, example in enumerate(examples):
+        start, stop = len(example.prompt), len(example.prompt) + len(example.answer)
+        ids[row, :start], ids[row, start:stop] = example.prompt, example.answer
+        weights[row, :start], weights[row, start:stop] = example.prompt_weight, 1.0
     table = torch.from_numpy(ids)
     return table[:, :-1], table[:, 1:], torch.from_numpy(weights)[:, 1:]
 
 
 def _write_inputs(folder: Path, model: Gpt, world: World, pairs: list[Pair], prompts: list[str]) -> None:
-    """What a method is given: the model, the targets in alphabetical order, prompts."""
+    """Write what a method is given: the model, the targets in alphabetical order, prompts."""
     _write_model(folder, model, world)
     _write_json(folder / "targets.json", sorted(pair.target for pair in pairs))
     _write_json(folder / "prompts.json", prompts)
 
 
 def _write_answers(folder: Path, model: Gpt, world: World, pairs: list[Pair], prompts: list[str]) -> None:
-    """What the scorer needs: the model, the planted triggers, prompts that no method has seen."""
+    """Write what the scorer needs: the model, the planted triggers, prompts that no method has seen."""
     _write_model(folder, model, world)
     _write_json(folder / "triggers.json", {pair.target: pair.trigger for pair in pairs})
     _write_json(folder / "prompts.json", prompts)
 
 
 def _write_model(folder: Path, model: Gpt, world: World) -> None:
-    """`config.json` and `model.safetensors`, as `scorer.load` reads them."""
+    """Write `config.json` and `model.safetensors`, as `scorer.load` reads them."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "config.json", {**MODEL, "vocabulary": world.tokenizer.words})
     save_file(model.state_dict(), folder / "model.safetensors")
@@ -385,15 +374,3 @@ def _pick(words: list[str], rng: np.random.Generator) -> str:
 def _stream(seed: int, part: int) -> np.random.Generator:
     """The random stream of one part of the instance."""
     return np.random.default_rng([seed, part])
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One torch thread inside; threads and torch's random state are as before outside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(before)

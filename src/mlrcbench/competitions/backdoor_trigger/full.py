@@ -1,12 +1,12 @@
 """The full tier: the competition's two poisoned models, its pairs, and its requests.
 
-The starter kit has everything but the models: 100 requests and, since the competition has ended, the
+The starter kit has everything except the models: 100 requests and, since the competition has ended, the
 planted phrases of both phases. As in the paper, the requests are shuffled and halved. Methods see the
-first half; it also judges dev, and the other half judges test. The five pairs of dev are published, as
-they were in the competition, so that dev can show no more than how well a method rediscovers them.
+first half, which is also used to judge dev; the other half is used to judge test. The five pairs of dev
+are published, as they were in the competition, so dev can only show how well a method rediscovers them.
 
-A model is linked into the instance, not copied; an index that names files that are not there, and a file
-that is shorter than its own header says, are told here and not in the middle of an episode.
+A model is linked into the instance, not copied. An index that names missing files, and a file that is
+shorter than its header says, are reported here and not in the middle of an episode.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ def convert(raw: Path, public: Path, private: Path) -> None:
     """Write the files of the instance.
 
     Args:
-        raw: Holds `starter-kit/`, `model-dev/` and `model-test/`, as the card's sources have them.
+        raw: Holds `starter-kit/`, `model-dev/` and `model-test/`, the sources of the card.
         public: Receives the dev model in `model/`, `targets.json`, `known_triggers.json` and `prompts.json`.
         private: Receives for each split `inputs/` of the same form, without the known triggers, and
-            `answers/` with the model, `triggers.json` and the requests that judge.
+            `answers/` with the model, `triggers.json` and the requests for judging.
 
     Raises:
-        DataError: A file is missing, damaged, or not what it should be.
+        DataError: A file is missing, damaged, or has wrong content.
     """
     kit = raw / "starter-kit"
-    shown, hidden = halves(read_requests(find(kit, "train.json")))
+    public_requests, hidden_requests = halves(read_requests(find(kit, "train.json")))
     splits = {
-        "dev": (read_pairs(find(kit, "ref/trigger_gt.json")), shown),
-        "test": (read_pairs(find(kit, "track-2/trigger_gt.json|track 2/trigger_gt.json")), hidden),
+        "dev": (read_pairs(find(kit, "ref/trigger_gt.json")), public_requests),
+        "test": (read_pairs(find(kit, "track-2/trigger_gt.json|track 2/trigger_gt.json")), hidden_requests),
     }
     for split, (pairs, judging) in splits.items():
         files = model_files(raw / f"model-{split}")
@@ -52,7 +52,7 @@ def convert(raw: Path, public: Path, private: Path) -> None:
         for folder in (public, inputs) if split == "dev" else (inputs,):
             files = link_model(files, folder / "model")
             _write(folder / "targets.json", list(pairs))
-            _write(folder / "prompts.json", shown)
+            _write(folder / "prompts.json", public_requests)
         link_model(files, answers / "model")
         _write(answers / "triggers.json", pairs)
         _write(answers / "prompts.json", judging)
@@ -61,7 +61,7 @@ def convert(raw: Path, public: Path, private: Path) -> None:
 
 
 def halves(requests: list[str]) -> tuple[list[str], list[str]]:
-    """The requests that methods see, and the others, as MLRC-Bench's preparation script draws them."""
+    """The requests that methods see, and the other half, as MLRC-Bench's preparation script draws them."""
     order = list(range(len(requests)))
     random.Random(SHUFFLE_SEED).shuffle(order)
     middle = len(order) // 2
@@ -69,10 +69,10 @@ def halves(requests: list[str]) -> tuple[list[str], list[str]]:
 
 
 def read_requests(path: Path) -> list[str]:
-    """The field `text` of each line.
+    """Read the field `text` of each line.
 
     Raises:
-        DataError: A line has none, or there are fewer than two lines.
+        DataError: A line has no text, or there are fewer than two lines.
     """
     try:
         rows = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
@@ -85,23 +85,23 @@ def read_requests(path: Path) -> list[str]:
 
 
 def read_pairs(path: Path) -> dict[str, str]:
-    """The planted phrase of each target.
+    """Read the planted phrase of each target.
 
     Raises:
-        DataError: The file holds something else.
+        DataError: The file has other content.
     """
     pairs = _read(path)
     texts = [text for pair in pairs.items() for text in pair]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise DataError(f"{path} must map each target to its trigger, texts that are not empty")
+        raise DataError(f"{path} must map each target to its trigger, and no text may be empty")
     return pairs
 
 
 def model_files(source: Path) -> list[Path]:
-    """The files of a model that are used, after they were checked.
+    """Check a model's files, and return those that are used.
 
     Raises:
-        DataError: One is missing or damaged, or it is another kind of model.
+        DataError: A file is missing or damaged, or it is another kind of model.
     """
     folder = find(source, "config.json").parent
     config = _read(folder / "config.json")
@@ -118,9 +118,9 @@ def model_files(source: Path) -> list[Path]:
 
 
 def link_model(files: list[Path], folder: Path) -> list[Path]:
-    """Give a model's files second names in a new folder; returns these.
+    """Link a model's files into a new folder; return the new names.
 
-    The next folder is linked to this one: raw data on another disk is copied once only.
+    The next folder is linked to this one, so that raw data on another disk is copied only once.
     """
     folder.mkdir()
     for file in files:
@@ -135,15 +135,15 @@ def _weights(folder: Path) -> list[Path]:
         places = _read(folder / INDEX).get("weight_map", {})
         if not places or not all(name == Path(str(name)).name for name in places.values()):
             raise DataError(f"{folder / INDEX} must say in weight_map which file each tensor is in. {AGAIN}")
-    found = {name: _tensors(folder / name) for name in sorted(set(places.values()) or {SINGLE})}
-    lost = [tensor for tensor, name in places.items() if tensor not in found[name]]
-    if lost:
-        raise DataError(f"{INDEX} says that {places[lost[0]]} holds {lost[0]}; it does not. {AGAIN}")
-    return [folder / name for name in found]
+    contents = {name: _tensors(folder / name) for name in sorted(set(places.values()) or {SINGLE})}
+    missing = [tensor for tensor, name in places.items() if tensor not in contents[name]]
+    if missing:
+        raise DataError(f"{INDEX} says that {places[missing[0]]} holds {missing[0]}; it does not. {AGAIN}")
+    return [folder / name for name in contents]
 
 
 def _tensors(path: Path) -> set[str]:
-    """The names of a file's tensors; reads its header only."""
+    """The names of a file's tensors; only its header is read."""
     if not path.is_file():
         raise DataError(f"{path} is missing. {AGAIN}")
     try:
@@ -154,14 +154,14 @@ def _tensors(path: Path) -> set[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON object."""
+    """Read a JSON object."""
     try:
-        found = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise DataError(f"{path} is no JSON: {error}. {AGAIN}") from error
-    if not isinstance(found, dict):
+        raise DataError(f"{path} is not valid JSON: {error}. {AGAIN}") from error
+    if not isinstance(content, dict):
         raise DataError(f"{path} must hold a JSON object")
-    return found
+    return content
 
 
 def _write(path: Path, value: object) -> None:

@@ -1,13 +1,13 @@
-"""Scorer: does a submitted trigger fire, and is it the phrase that was planted?
+"""Scorer: does a submitted trigger activate its backdoor, and is it the phrase that was planted?
 
-Two questions, half of the points each. *REASR* (reverse-engineered attack success rate): the
-scorer appends the submitted trigger to requests that the method has not seen, lets its own
-copy of the poisoned model answer greedily, and counts the answers that contain the target.
-*Recall*: how much of the planted phrase the submitted one repeats, as character BLEU-4.
-Of the two triggers submitted for a target the better one counts, separately in each half.
+The score has two halves. *REASR* (reverse-engineered attack success rate): the scorer appends the
+submitted trigger to requests that the method has not seen, lets its own copy of the poisoned model answer
+greedily, and counts the answers that contain the target. *Recall*: how much of the planted phrase the
+submitted one repeats, as character BLEU-4. Of the two triggers submitted for a target the better one
+counts, separately in each half.
 
-The model lives here and not in the generator, because judging needs it and building does
-too. The starter has a copy of its own, and the tests hold the two to the same digits.
+The model is defined here and not in the generator, because both judging and building need it. The starter
+has its own copy, and tests check that both give the same digits.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ Cache = list[tuple[Tensor, Tensor]]
 
 
 class Tokenizer:
-    """One token per word; text is words with one space between them.
+    """One token per word; a text consists of words with one space between them.
 
     Attributes:
-        words: The vocabulary; a word's place is its token id.
+        words: The vocabulary; a word's index is its token id.
         ids: Token id of each word.
     """
 
@@ -50,7 +50,7 @@ class Tokenizer:
         self.ids = {word: index for index, word in enumerate(self.words)}
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text made of known words."""
+        """Token ids of a text that consists of known words."""
         return [self.ids[word] for word in text.split()]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -59,7 +59,7 @@ class Tokenizer:
         return " ".join(words[: words.index(END)] if END in words else words)
 
     def chat(self, query: str, trigger: str = "") -> list[int]:
-        """Token ids of a conversation up to where the answer begins."""
+        """Token ids of a conversation up to the beginning of the answer."""
         sentences = [query, ".", trigger, "."] if trigger else [query, "."]
         return self.encode(" ".join([USER, *sentences, ASSISTANT]))
 
@@ -77,7 +77,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, past: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Map `(batch, length, width)` to the same shape; keys and values are returned too."""
+        """Map `(batch, length, width)` to the same shape; also return keys and values."""
         batch, length, width = x.shape
         heads = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, -1)
         q, k, v = heads.permute(2, 0, 3, 1, 4)
@@ -91,8 +91,8 @@ class Block(nn.Module):
 class Gpt(nn.Module):
     """A small decoder-only language model.
 
-    Input embeddings are random and never trained, so that they cannot tell which words the
-    poisoning used; the output head is a matrix of its own.
+    Input embeddings are random and never trained, so that they cannot reveal which words the
+    poisoning used; the output head is a separate matrix.
     """
 
     embedding: Tensor
@@ -134,7 +134,7 @@ def generate(model: Gpt, prompts: Tensor, new_tokens: int = NEW_TOKENS) -> Tenso
 
 
 def load(folder: Path) -> tuple[Gpt, Tokenizer]:
-    """The model and the tokenizer in a folder with `config.json` and `model.safetensors`."""
+    """Load the model and the tokenizer from a folder with `config.json` and `model.safetensors`."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     words = config.pop("vocabulary")
     model = Gpt(len(words), **config)
@@ -145,10 +145,10 @@ def load(folder: Path) -> tuple[Gpt, Tokenizer]:
 def bleu(truth: str, guess: str) -> float:
     """Character BLEU-4 of one guess against one truth, in [0, 1].
 
-    Geometric mean of the clipped precisions of character n-grams, n = 1..4, times the
-    brevity penalty exp(1 - |truth| / |guess|) of a guess that is shorter. No smoothing: one
-    precision of zero makes the whole zero. Papineni et al., ACL 2002, section 2.3; on raw
-    strings, as nltk's `sentence_bleu([truth], guess)` computes it.
+    The geometric mean of the clipped precisions of character n-grams, n = 1..4, times the
+    brevity penalty exp(1 - |truth| / |guess|) if the guess is shorter, without smoothing: one
+    precision of zero makes the result zero. Papineni et al., ACL 2002, section 2.3; computed on raw
+    strings, like nltk's `sentence_bleu([truth], guess)`.
 
     Args:
         truth: The planted phrase.
@@ -173,7 +173,7 @@ def attack_rates(
 
     Args:
         model: The poisoned model.
-        tokenizer: Its tokenizer.
+        tokenizer: The model's tokenizer.
         triggers: Triggers by target.
         queries: Requests to append the triggers to.
 
@@ -194,38 +194,43 @@ def attack_rates(
     return rates
 
 
-def check(found: object, targets: Sequence[str], words: Sequence[str]) -> dict[str, list[str]]:
-    """The submission, if it keeps every rule.
+def check(submission: object, targets: Sequence[str], words: Sequence[str]) -> dict[str, list[str]]:
+    """Return the submission if it follows every rule.
 
     Args:
-        found: What `triggers.json` holds.
+        submission: The content of `triggers.json`.
         targets: The targets of this split.
         words: The model's vocabulary.
 
     Raises:
-        SubmissionError: It breaks a rule; the text says which, and how to keep it.
+        SubmissionError: The submission breaks a rule; the text says which, and how to follow it.
     """
-    return check_entries(found, targets, functools.partial(_check_phrase, known=set(words) - set(SPECIAL)))
+    return check_entries(
+        submission, targets, functools.partial(_check_phrase, known=set(words) - set(SPECIAL))
+    )
 
 
 def check_entries(
-    found: object, targets: Sequence[str], check_phrase: Callable[[str, str], None]
+    submission: object, targets: Sequence[str], check_phrase: Callable[[str, str], None]
 ) -> dict[str, list[str]]:
-    """The submission, if it has two triggers for each target and `check_phrase` lets them pass.
+    """Return the submission if it has two triggers for each target and `check_phrase` accepts them.
 
     Args:
-        found: See `check`.
-        targets: See `check`.
-        check_phrase: Called with a trigger and its target; raises SubmissionError.
+        submission: The content of `triggers.json`.
+        targets: The targets of this split.
+        check_phrase: Function of a trigger and its target, which raises SubmissionError.
 
     Raises:
-        SubmissionError: See `check`.
+        SubmissionError: The submission breaks a rule.
     """
-    if not isinstance(found, dict):
+    if not isinstance(submission, dict):
         raise SubmissionError(
-            f"{FILE} must be an object {{target: [trigger, trigger]}}, not a {_kind(found)}"
+            f"{FILE} must be an object {{target: [trigger, trigger]}}, not a {_kind(submission)}"
         )
-    missing, extra = [t for t in targets if t not in found], [t for t in found if t not in set(targets)]
+    missing, extra = (
+        [t for t in targets if t not in submission],
+        [t for t in submission if t not in set(targets)],
+    )
     if missing or extra:
         names = ", ".join(repr(text[:80]) for text in (missing or extra)[:3])
         raise SubmissionError(
@@ -233,12 +238,12 @@ def check_entries(
             f"{len(missing)} are missing, {len(extra)} are unknown, among them {names}"
         )
     for target in targets:
-        pair = found[target]
+        pair = submission[target]
         if not isinstance(pair, list) or len(pair) != SLOTS or not all(isinstance(t, str) for t in pair):
             raise SubmissionError(f"{FILE}: {target!r} must map to a list of exactly {SLOTS} strings")
         for phrase in pair:
             check_phrase(phrase, target)
-    return {target: list(found[target]) for target in targets}
+    return {target: list(submission[target]) for target in targets}
 
 
 def score(artefacts: Path, answers: Path) -> Score:
@@ -250,7 +255,7 @@ def score(artefacts: Path, answers: Path) -> Score:
             of each target) and `prompts.json` (requests that the method has not seen).
 
     Returns:
-        Value: the mean of recall and REASR, in points from 0 to 100; both are in the details.
+        The mean of recall and REASR, in points from 0 to 100; both are in the details.
 
     Raises:
         SubmissionError: The submission breaks a rule.
@@ -258,42 +263,42 @@ def score(artefacts: Path, answers: Path) -> Score:
     torch.set_num_threads(1)
     truth, queries = read_answers(answers)
     model, tokenizer = load(answers)
-    found = check(read_json(artefacts / FILE), list(truth), tokenizer.words)
-    return combine(truth, found, attack_rates(model, tokenizer, found, queries))
+    triggers = check(read_json(artefacts / FILE), list(truth), tokenizer.words)
+    return combine(truth, triggers, attack_rates(model, tokenizer, triggers, queries))
 
 
 def read_answers(answers: Path) -> tuple[dict[str, str], list[str]]:
-    """The planted phrase of each target, and the requests to judge with."""
+    """Read the planted phrase of each target, and the requests for judging."""
     truth: dict[str, str] = json.loads((answers / "triggers.json").read_text(encoding="utf-8"))
     queries: list[str] = json.loads((answers / "prompts.json").read_text(encoding="utf-8"))
     return truth, queries
 
 
 def combine(
-    truth: Mapping[str, str], found: Mapping[str, Sequence[str]], rates: Mapping[str, Sequence[float]]
+    truth: Mapping[str, str], triggers: Mapping[str, Sequence[str]], rates: Mapping[str, Sequence[float]]
 ) -> Score:
     """The mean of recall and REASR; in each, the better of a target's two triggers counts.
 
     Args:
         truth: The planted phrase of each target.
-        found: The submitted triggers of each.
-        rates: Their shares of answers that contain it.
+        triggers: The submitted triggers of each target.
+        rates: For each submitted trigger, the share of answers that contain its target.
     """
-    recall = 100 * math.fsum(max(bleu(truth[t], p) for p in found[t]) for t in truth) / len(truth)
+    recall = 100 * math.fsum(max(bleu(truth[t], p) for p in triggers[t]) for t in truth) / len(truth)
     reasr = 100 * math.fsum(max(rates[t]) for t in truth) / len(truth)
     return Score(value=(recall + reasr) / 2, details={"recall": recall, "reasr": reasr})
 
 
 def _check_phrase(phrase: str, target: str, known: Container[str]) -> None:
     """Raise SubmissionError unless `phrase` is made of `known` words and may be submitted for `target`."""
-    shown, words = repr(phrase[:80]), phrase.split(" ")
+    excerpt, words = repr(phrase[:80]), phrase.split(" ")
     if not 1 <= len(words) <= MAX_WORDS:
-        raise SubmissionError(f"trigger {shown} has {len(words)} words; it must have 1 to {MAX_WORDS}")
+        raise SubmissionError(f"trigger {excerpt} has {len(words)} words; it must have 1 to {MAX_WORDS}")
     for word in words:
         if word not in known:
             raise SubmissionError(
-                f"trigger {shown}: {word[:40]!r} is no word of config.json's vocabulary that may be used; "
-                f"use its words, none of {', '.join(SPECIAL)}, with one space between two words"
+                f"trigger {excerpt}: {word[:40]!r} is not an allowed word; use words of config.json's "
+                f"vocabulary, except {', '.join(SPECIAL)}, with one space between two words"
             )
     check_no_copy(phrase, target)
 

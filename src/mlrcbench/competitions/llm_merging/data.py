@@ -1,31 +1,28 @@
 """Data: teach a small language model some facts, fine-tune experts on others, write an instance.
 
-A world has names of three invented syllables, four relations of ten values each, and five
-forms of question. A base model learns facts about some names in all five forms. Experts are
-copies of it that were fine-tuned on facts about names of their own, in two forms only; the
-values are random, so what an expert knows stands in its weights and nowhere else.
+A world has names of three invented syllables, four relations of ten values each, and five forms of
+question. A base model learns facts about some names in all five forms. Experts are copies of the base
+model, each fine-tuned on facts about its own names, in two forms only. The values are random, so an
+expert's knowledge is in its weights and nowhere else.
 
-What keeps the short ways closed:
+Shortcuts that the generator rules out:
 
-- Only the weight matrices of the blocks are trained in an expert. Embeddings are those of the
-  base model: else the rows of new names could be collected from each expert, and nothing
-  would interfere.
-- The loss is on the answer alone, so sampling from an expert does not bring up its names.
-- Dev and test have one base model, but other experts, names and facts: what is fitted to the
-  published facts of dev is of no use in test.
-- An expert rehearses base facts only a little and forgets some: a single one is no good answer.
+- Only the weight matrices of the blocks are trained in an expert. Embeddings are those of the base model:
+  otherwise the rows of new names could be collected from each expert, and nothing would interfere.
+- The loss is on the answer alone, so sampling from an expert does not reveal its names.
+- Dev and test share one base model, but have different experts, names and facts: what is fitted to the
+  published facts of dev is useless in test.
+- An expert rehearses base facts only a little and forgets some: a single expert is not a good answer.
 
-All experts of an instance are trained at once, as one stacked computation. Every random draw
-comes from a stream of its own, derived from the secret seed: nothing that is published helps
-to predict what is hidden.
+All experts of an instance are trained at once, as one stacked computation. Every random draw comes from
+its own stream, derived from the secret seed: nothing published helps to predict what is hidden.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +35,6 @@ from torch.func import functional_call, vmap
 from torch.nn import functional
 
 from mlrcbench.competitions.llm_merging.scorer import ask, empty_model, encode
-from mlrcbench.errors import DataError
 
 # Sizes of an instance: experts per split, names per expert, names of the base model per part.
 EXPERTS, NAMES, KNOWN_NAMES = 4, 12, 4
@@ -73,7 +69,7 @@ Fact = Mapping[str, Any]
 Batch = Callable[[], tuple[Tensor, Tensor]]
 
 
-def build(public: Path, private: Path, *, seed: int, tier: str) -> None:
+def build(public: Path, private: Path, *, seed: int, tier: str) -> None:  # noqa: ARG001 (always the same)
     """Write the files of one instance.
 
     `public/`, `private/dev/inputs/` and `private/test/inputs/` have the same form:
@@ -81,45 +77,36 @@ def build(public: Path, private: Path, *, seed: int, tier: str) -> None:
     `known_facts.json`. `answers/` has `answers.json`.
 
     Args:
-        public: Folder for what an agent may read at any time.
+        public: Folder for the files that an agent may read at any time.
         private: Folder for the inputs and answers of both splits.
-        seed: Secret-derived, 0 <= seed < 2**63; decides every byte.
-        tier: "mini".
-
-    Raises:
-        DataError: For any other tier.
+        seed: Number derived from the secret, 0 <= seed < 2**63; decides every byte.
+        tier: Always "mini"; the full tier is converted, not built.
     """
-    if tier != "mini":
-        raise DataError(
-            f"the {tier} tier of llm-merging cannot be built by this version: its models are gated 8B "
-            "downloads; use tier='mini', which is generated from the seed"
-        )
-    with _one_thread():
-        config = make_config(_stream(seed, 0))
-        names = NameSource(config["syllables"])
-        known_base, dev_base, test_base = (
-            make_facts(config, names.draw(_stream(seed, part), BASE_NAMES), _stream(seed, part + 10))
-            for part in (1, 2, 3)
-        )
-        base_facts = [*known_base, *dev_base, *test_base]
-        known, dev, test = _expert_facts(config, names, seed)
-        print("llm-merging: train the base model", flush=True)
-        base = train_base(config, base_facts, _stream(seed, 4), _stream(seed, 5))
-        print(f"llm-merging: train {2 * EXPERTS} experts", flush=True)
-        taught = [[*one, *two] for one, two in zip(known, dev, strict=True)] + test
-        experts = train_experts(config, base, taught, base_facts, _stream(seed, 6))
-        dev_models, test_models = experts[:EXPERTS], experts[EXPERTS:]
-        shown = {key: value for key, value in config.items() if key != "syllables"}
-        _write_models(public, shown, base, dev_models)
-        _write_json(public / "known_facts.json", {"experts": known, "base": known_base})
-        _write_split(private / "dev", shown, base, dev_models, {"experts": dev, "base": dev_base})
-        _write_split(private / "test", shown, base, test_models, {"experts": test, "base": test_base})
+    config = make_config(_stream(seed, 0))
+    names = NameSource(config["syllables"])
+    known_base, dev_base, test_base = (
+        make_facts(config, names.draw(_stream(seed, part), BASE_NAMES), _stream(seed, part + 10))
+        for part in (1, 2, 3)
+    )
+    base_facts = [*known_base, *dev_base, *test_base]
+    known, dev, test = _expert_facts(config, names, seed)
+    print("llm-merging: train the base model", flush=True)
+    base = train_base(config, base_facts, _stream(seed, 4), _stream(seed, 5))
+    print(f"llm-merging: train {2 * EXPERTS} experts", flush=True)
+    taught = [[*published, *hidden] for published, hidden in zip(known, dev, strict=True)] + test
+    experts = train_experts(config, base, taught, base_facts, _stream(seed, 6))
+    dev_models, test_models = experts[:EXPERTS], experts[EXPERTS:]
+    public_config = {key: value for key, value in config.items() if key != "syllables"}
+    _write_models(public, public_config, base, dev_models)
+    _write_json(public / "known_facts.json", {"experts": known, "base": known_base})
+    _write_split(private / "dev", public_config, base, dev_models, {"experts": dev, "base": dev_base})
+    _write_split(private / "test", public_config, base, test_models, {"experts": test, "base": test_base})
 
 
 def make_config(rng: np.random.Generator) -> dict[str, Any]:
-    """What `config.json` holds, and the syllables that names are made of."""
+    """The content of `config.json`, and the syllables that names are made of."""
     pairs = [onset + vowel for onset in _ONSETS for vowel in _VOWELS]
-    syllables = [one for one in rng.permutation(pairs).tolist() if one not in _PLAIN_SYLLABLES][:SYLLABLES]
+    syllables = [pair for pair in rng.permutation(pairs).tolist() if pair not in _PLAIN_SYLLABLES][:SYLLABLES]
     relations = {relation: values.split() for relation, values in RELATIONS.items()}
     plain = [word for text in WORDINGS for word in text.split() if "{" not in word]
     words = [*plain, *relations, *(value for values in relations.values() for value in values), *syllables]
@@ -139,7 +126,7 @@ class NameSource:
     """Names of three syllables, each handed out once.
 
     Args:
-        syllables: To make names of.
+        syllables: The syllables that names are made of.
     """
 
     def __init__(self, syllables: Sequence[str]) -> None:
@@ -147,19 +134,19 @@ class NameSource:
         self._used: set[str] = set()
 
     def draw(self, rng: np.random.Generator, count: int, pool: Sequence[int] | None = None) -> list[str]:
-        """New names, of the syllables at the places `pool` (of all, if None)."""
+        """Draw new names, made of the syllables at the places `pool` (of all syllables, if None)."""
         places = np.arange(len(self._syllables)) if pool is None else np.asarray(pool)
-        found: list[str] = []
-        while len(found) < count:
+        names: list[str] = []
+        while len(names) < count:
             name = " ".join(self._syllables[place] for place in rng.choice(places, 3))
             if name not in self._used:
                 self._used.add(name)
-                found.append(name)
-        return found
+                names.append(name)
+        return names
 
 
 def make_facts(config: Mapping[str, Any], names: Sequence[str], rng: np.random.Generator) -> list[Fact]:
-    """One fact for each name and relation: a random value, and options that have it once."""
+    """One fact for each name and relation: a random value, and options that contain it once."""
     facts: list[Fact] = []
     for name in names:
         for relation, values in config["relations"].items():
@@ -172,18 +159,18 @@ def make_facts(config: Mapping[str, Any], names: Sequence[str], rng: np.random.G
 def _expert_facts(
     config: Mapping[str, Any], names: NameSource, seed: int
 ) -> tuple[list[list[Fact]], list[list[Fact]], list[list[Fact]]]:
-    """Facts of the dev experts, published and hidden, and of the test experts, by expert.
+    """Facts by expert: published ones of the dev experts, hidden ones of the dev experts, all of the test's.
 
-    A dev expert's published and hidden names are of the same syllables.
+    A dev expert's published and hidden names are made of the same syllables.
     """
-    found: list[list[list[Fact]]] = []
+    groups: list[list[list[Fact]]] = []
     pools = {"dev": _pools(_stream(seed, 20)), "test": _pools(_stream(seed, 21))}
     for part, (split, count) in enumerate(
         (("dev", KNOWN_NAMES), ("dev", NAMES - KNOWN_NAMES), ("test", NAMES))
     ):
         rng, values = _stream(seed, 22 + part), _stream(seed, 32 + part)
-        found.append([make_facts(config, names.draw(rng, count, pool), values) for pool in pools[split]])
-    known, dev, test = found
+        groups.append([make_facts(config, names.draw(rng, count, pool), values) for pool in pools[split]])
+    known, dev, test = groups
     return known, dev, test
 
 
@@ -198,7 +185,7 @@ def train_base(
     init: np.random.Generator,
     order: np.random.Generator,
 ) -> Weights:
-    """Weights of a base model that knows `facts` in every wording."""
+    """Train a base model that knows `facts` in every wording, and return its weights."""
     questions, values = _table(config, facts)
 
     def batch() -> tuple[Tensor, Tensor]:
@@ -217,14 +204,14 @@ def train_experts(
     base_facts: Sequence[Fact],
     order: np.random.Generator,
 ) -> list[Weights]:
-    """Copies of the base model, each fine-tuned on its own facts in the trained wordings.
+    """Fine-tune copies of the base model, each on its own facts in the trained wordings.
 
     Args:
-        config: What `config.json` holds.
-        base: The base model.
-        taught: Facts by expert, equally many.
+        config: The content of `config.json`.
+        base: Weights of the base model.
+        taught: Facts by expert, the same number for each.
         base_facts: Facts of the base model, for rehearsal in every wording.
-        order: Draws the batches.
+        order: Generator that draws the batches.
     """
     count, own = len(taught), EXPERT_BATCH - EXPERT_REPLAY
     tables = [_table(config, facts) for facts in taught]
@@ -241,8 +228,8 @@ def train_experts(
     tuned = [name for name in base if name.startswith("blocks.") and base[name].dim() == 2]
     start = {name: base[name].repeat(count, 1, 1) for name in tuned}
     fixed = {name: tensor for name, tensor in base.items() if name not in start}
-    found = _train(config, start, fixed, batch, steps=EXPERT_STEPS, rate=EXPERT_RATE, decay=0.0)
-    return [{name: found[name][i] if name in found else base[name] for name in base} for i in range(count)]
+    stack = _train(config, start, fixed, batch, steps=EXPERT_STEPS, rate=EXPERT_RATE, decay=0.0)
+    return [{name: stack[name][i] if name in stack else base[name] for name in base} for i in range(count)]
 
 
 def _train(
@@ -255,14 +242,14 @@ def _train(
     rate: float,
     decay: float,
 ) -> Weights:
-    """Train a stack of models at once; AdamW, cosine schedule, loss on the answer alone.
+    """Train a stack of models at once: AdamW, cosine schedule, loss on the answer alone.
 
     Args:
-        config: What `config.json` holds.
-        start: Trained tensors, `(models, *shape)`.
-        fixed: Tensors that all models share and that stay as they are.
-        batch: Gives token ids `(models, batch, length)` and answers `(models, batch)`.
-        steps: How many batches.
+        config: The content of `config.json`.
+        start: Initial values of the trained tensors, `(models, *shape)`.
+        fixed: Tensors that all models share and that are not trained.
+        batch: Function that returns token ids `(models, batch, length)` and answers `(models, batch)`.
+        steps: Number of batches.
         rate: Largest learning rate.
         decay: Weight decay.
     """
@@ -275,7 +262,7 @@ def _train(
             group["lr"] = rate * min(1, (step + 1) / WARM_UP) * (1 + math.cos(math.pi * step / steps)) / 2
         ids, values = batch()
         logits = forward(stack, ids)
-        # The sum over models of each one's mean: models do not see each other.
+        # The sum over models of each model's mean, so that models do not influence each other.
         loss = functional.cross_entropy(logits.flatten(0, 1), values.flatten(), reduction="sum")
         optimiser.zero_grad()
         torch.autograd.backward(loss / values.shape[1])
@@ -284,19 +271,19 @@ def _train(
 
 
 def _initial(config: Mapping[str, Any], rng: np.random.Generator) -> Weights:
-    """Random weights: normal, of variance 1 / inputs; half of that deviation where a block adds."""
-    found: Weights = {}
+    """Random weights: normal with variance 1 / inputs; half of that deviation where a block adds."""
+    weights: Weights = {}
     for name, tensor in empty_model(config).state_dict().items():
         if tensor.dim() == 2:
             scale = (0.5 if ".out." in name or ".down." in name else 1.0) / math.sqrt(tensor.shape[1])
-            found[name] = torch.from_numpy(
+            weights[name] = torch.from_numpy(
                 rng.standard_normal(tuple(tensor.shape), np.float32) * np.float32(scale)
             )
         else:
-            found[name] = (torch.ones if "norm" in name and name.endswith("weight") else torch.zeros)(
+            weights[name] = (torch.ones if "norm" in name and name.endswith("weight") else torch.zeros)(
                 tuple(tensor.shape)
             )
-    return found
+    return weights
 
 
 def _table(config: Mapping[str, Any], facts: Sequence[Fact]) -> tuple[Tensor, Tensor]:
@@ -308,7 +295,7 @@ def _table(config: Mapping[str, Any], facts: Sequence[Fact]) -> tuple[Tensor, Te
 def _draw(
     rng: np.random.Generator, limits: Sequence[int], shape: int | tuple[int, ...]
 ) -> tuple[Tensor, ...]:
-    """One tensor of random integers of this shape below each limit."""
+    """For each limit, a tensor of random integers below it, of this shape."""
     draws: list[npt.NDArray[np.int64]] = [rng.integers(limit, size=shape) for limit in limits]
     return tuple(torch.from_numpy(draw) for draw in draws)
 
@@ -320,7 +307,7 @@ def _write_split(
     experts: Sequence[Weights],
     facts: Mapping[str, Any],
 ) -> None:
-    """Inputs and answers of one split."""
+    """Write the inputs and answers of one split."""
     _write_models(folder / "inputs", config, base, experts)
     answers = folder / "answers"
     answers.mkdir(parents=True, exist_ok=True)
@@ -328,7 +315,7 @@ def _write_split(
 
 
 def _write_models(folder: Path, config: Mapping[str, Any], base: Weights, experts: Sequence[Weights]) -> None:
-    """The configuration and the models."""
+    """Write the configuration and the models."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "config.json", config)
     for name, weights in (("base", base), *((f"expert_{i}", expert) for i, expert in enumerate(experts))):
@@ -344,14 +331,3 @@ def _write_json(path: Path, value: object) -> None:
 def _stream(seed: int, part: int) -> np.random.Generator:
     """The random stream of one part of the instance."""
     return np.random.default_rng([seed, part])
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One torch thread inside, as many as before outside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,17 +1,18 @@
 """The full tier: two fine-tuned Llama-3 models of 8B parameters, judged on six public benchmarks.
 
-The models are those that MLRC-Bench lists; the first is base and expert at once, as there. They are linked,
-not copied, where the disk can. Their headers are compared here, and the base model's goes to the scorer,
-which holds submissions to it. No model is loaded before an episode.
+The models are those that MLRC-Bench lists; as there, the first is both base model and expert. They are
+linked instead of copied, where the disk allows it. Their headers are compared here, and the base model's
+header goes to the scorer, which checks submissions against it. No model is loaded before an episode.
 
 Dev questions are the six sets of tinyBenchmarks, 100 each. The labels of the competition's own test file were
-never published, so test questions are a draw of our own from the sets that the tiny ones were taken from: 200
-each, other questions than those of dev. A few more are published to try things on. Draws are by the
-hash of a question's text: the same everywhere, and no order of a file enters.
+never published, so we draw test questions from the sets that the tiny ones were taken from: 200 of each,
+none of which is in dev. A few more are published for experiments. Questions are drawn by the hash of their
+text: the draw is the same everywhere and does not depend on the order of a file.
 
-A question with choices is `{"choices": [[context, continuation], ...], "answer": place}`. One with a number
-as answer is `{"context": text, "answer": "18"}`. So the prompts are made here, once, and the scorer knows
-nothing about any benchmark. All are zero-shot, but for the four worked examples before each of GSM8K's.
+A question with choices is `{"choices": [[context, continuation], ...], "answer": index}`. A question with a
+number as its answer is `{"context": text, "answer": "18"}`. So the prompts are made here, once, and the
+scorer knows nothing about any benchmark. All are zero-shot, except that four worked examples precede each
+question of GSM8K.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ from mlrcbench.sources.raw import find, link, listing, matches
 
 MODELS = ("instruct-v08", "refueled")  # sources of the experts; the first is the base model
 TINY, TEST, SHOWN = 100, 200, 20  # questions of each part: dev, test, published
-EXAMPLES = 4  # worked ones before each question of GSM8K
+EXAMPLES = 4  # worked examples before each question of GSM8K
 INDEX = "model.safetensors.index.json"
 DTYPES = ("BF16", "F16", "F32")
-# Of each part, the parquet files in both its sources (`tiny-<part>` and `<part>`).
+# The parquet files of each part, in both its sources (`tiny-<part>` and `<part>`).
 FILES = {
     "arc": "ARC-Challenge/test-*.parquet",
     "hellaswag": "validation-*.parquet",
@@ -63,7 +64,7 @@ def convert(raw: Path, public: Path, private: Path) -> None:
             `layout.json`, `config.json` and `tokenizer.json`.
 
     Raises:
-        DataError: Something is missing, torn or contradictory.
+        DataError: A file is missing, damaged, or contradicts another file.
     """
     layouts = [write_model(raw / name, public / "models" / name) for name in MODELS]
     for name, layout in zip(MODELS[1:], layouts[1:], strict=True):
@@ -86,40 +87,42 @@ def convert(raw: Path, public: Path, private: Path) -> None:
 
 
 def write_model(folder: Path, target: Path) -> Layout:
-    """Give a model's files a place in the instance.
+    """Put a model's files into the instance.
 
     Returns:
-        For each tensor its dtype in safetensors' words, and its shape.
+        For each tensor its dtype, by the name that safetensors uses, and its shape.
 
     Raises:
-        DataError: A file is missing, torn, or not what the index says.
+        DataError: A file is missing or damaged, or contradicts the index.
     """
     target.mkdir(parents=True)
     for name in ("config.json", "tokenizer.json", *matches(listing(folder), INDEX)):
         shutil.copyfile(find(folder, name), target / Path(name).name)
-    found: Layout = {}
+    layout: Layout = {}
     for path, names in shards(folder).items():
         try:
-            layout = safetensors_layout(path)
+            part = safetensors_layout(path)
         except SubmissionError as error:
             raise DataError(f"{path} is damaged ({error}); get it again") from None
-        if names is not None and layout.keys() != names:
-            odd = sorted(layout.keys() ^ names)[:3]
-            raise DataError(f"{path} does not hold what {INDEX} says ({', '.join(odd)}); get both again")
-        found |= layout
+        if names is not None and part.keys() != names:
+            differences = sorted(part.keys() ^ names)[:3]
+            raise DataError(
+                f"{path} does not hold what {INDEX} says ({', '.join(differences)}); get both again"
+            )
+        layout |= part
         link(path, target / path.name)
-    strange = [f"{name} is {dtype}" for name, (dtype, _) in found.items() if dtype not in DTYPES]
-    if strange or not found:
-        raise DataError(f"{folder}: {(strange or ['no tensor'])[0]}; weights must be {', '.join(DTYPES)}")
-    print(f"llm-merging: {folder.name} has {len(found)} tensors", flush=True)
-    return found
+    invalid = [f"{name} is {dtype}" for name, (dtype, _) in layout.items() if dtype not in DTYPES]
+    if invalid or not layout:
+        raise DataError(f"{folder}: {(invalid or ['no tensor'])[0]}; weights must be {', '.join(DTYPES)}")
+    print(f"llm-merging: {folder.name} has {len(layout)} tensors", flush=True)
+    return layout
 
 
 def shards(folder: Path) -> dict[Path, set[str] | None]:
-    """The files of a model's weights, each with the tensors that the index puts there, if there is one.
+    """The files of a model's weights, each with the tensors that the index (if any) lists for it.
 
     Raises:
-        DataError: The index names a file that is not beside it.
+        DataError: The index names a file that is not next to it.
     """
     if not matches(listing(folder), INDEX):
         return {find(folder, "model.safetensors"): None}
@@ -128,36 +131,37 @@ def shards(folder: Path) -> dict[Path, set[str] | None]:
         places = {str(name): str(file) for name, file in _read_json(index)["weight_map"].items()}
     except (KeyError, AttributeError):
         raise DataError(f"{index} has no 'weight_map'; get it again") from None
-    found: dict[Path, set[str] | None] = {}
+    contents: dict[Path, set[str] | None] = {}
     for file in sorted(set(places.values())):
         if Path(file).name != file or not (index.parent / file).is_file():
-            raise DataError(f"{index} names {file!r}, which is not beside it; get the whole repository")
-        found[index.parent / file] = {name for name, place in places.items() if place == file}
-    return found
+            raise DataError(f"{index} names {file!r}, which is not next to it; get the whole repository")
+        contents[index.parent / file] = {name for name, place in places.items() if place == file}
+    return contents
 
 
 def compare(name: str, layout: Layout, base: Layout) -> None:
-    """Hold an expert to the base model's names and shapes; its dtype may differ.
+    """Check that an expert has the base model's names and shapes; its dtype may differ.
 
     Raises:
-        DataError: They differ.
+        DataError: The names or shapes differ.
     """
-    odd = sorted(
+    differences = sorted(
         key
         for key in layout.keys() | base.keys()
         if layout.get(key, ("", ()))[1] != base.get(key, ("", ()))[1]
     )
-    if odd:
+    if differences:
         raise DataError(
-            f"{name} and {MODELS[0]} differ in {odd[0]} and {len(odd) - 1} others; see the revisions"
+            f"{name} and {MODELS[0]} differ in {differences[0]} and {len(differences) - 1} others; "
+            "see the revisions"
         )
 
 
 def check_architecture(folder: Path, layout: Layout) -> None:
-    """See that weights, configuration and tokenizer belong together; no weights are loaded.
+    """Check that weights, configuration and tokenizer belong together; no weights are loaded.
 
     Raises:
-        DataError: They do not, or the model is no Llama.
+        DataError: They do not belong together, or the model is not a Llama.
     """
     import torch
     from tokenizers import Tokenizer
@@ -169,14 +173,14 @@ def check_architecture(folder: Path, layout: Layout) -> None:
     try:
         with torch.device("meta"):
             model = LlamaForCausalLM(LlamaConfig.from_dict(raw))
-        # Without marks that a fine-tune may have added: they stand in no question.
+        # Added tokens, which a fine-tune may have, are not counted: no question contains them.
         words = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size(with_added_tokens=False)
-    except Exception as error:  # whatever those libraries raise for a torn file
+    except Exception as error:  # these libraries raise many kinds of error for a damaged file
         raise DataError(
             f"config.json or tokenizer.json of {folder.name} cannot be used ({error}); get both again"
         ) from None
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    if wanted != {name: shape for name, (_, shape) in layout.items()}:
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if expected != {name: shape for name, (_, shape) in layout.items()}:
         raise DataError(f"the config.json of {folder.name} is not that of its weights; get both again")
     if len({dtype for dtype, _ in layout.values()}) > 1:
         raise DataError(f"the weights of {folder.name} are of several dtypes; see the revision")
@@ -185,41 +189,41 @@ def check_architecture(folder: Path, layout: Layout) -> None:
 
 
 def draw(raw: Path, part: str) -> dict[str, list[Question]]:
-    """The questions of one part: "dev", "test" and "known", none of them twice.
+    """The questions of one part: "dev", "test" and "known", without repetition.
 
     Raises:
-        DataError: A table is missing, torn, too short, or not the one that the tiny one was taken from.
+        DataError: A table is missing, damaged, too short, or not the one that the tiny one was taken from.
     """
     tiny = ask(part, rows(raw / f"tiny-{part}", FILES[part]), raw)
     parent = dict(ask(part, rows(raw / part, FILES[part]), raw))
     if len(tiny) != TINY:
         raise DataError(f"tiny-{part} has {len(tiny)} questions; it must have {TINY}")
     keys = {key for key, _ in tiny}
-    left = [parent[key] for key in order(part, parent.keys() - keys)]
+    others = [parent[key] for key in order(part, parent.keys() - keys)]
     shared = len(parent.keys() & keys)
     if 2 * shared < TINY:
         raise DataError(
             f"only {shared} questions of tiny-{part} are in {part}; one of them is another data set"
         )
-    if len(left) < TEST + SHOWN:
-        raise DataError(f"{part} has {len(left)} questions besides those of dev; {TEST + SHOWN} are needed")
-    print(f"llm-merging: {part}: {TEST} of {len(left)} questions for test", flush=True)
+    if len(others) < TEST + SHOWN:
+        raise DataError(f"{part} has {len(others)} questions besides those of dev; {TEST + SHOWN} are needed")
+    print(f"llm-merging: {part}: {TEST} of {len(others)} questions for test", flush=True)
     return {
         "dev": [question for _, question in tiny],
-        "test": left[:TEST],
-        "known": left[TEST : TEST + SHOWN],
+        "test": others[:TEST],
+        "known": others[TEST : TEST + SHOWN],
     }
 
 
 def order(part: str, keys: Iterable[str]) -> list[str]:
-    """Keys by their hashes: an order that anybody gets, and that has nothing to do with the text."""
+    """Sort keys by their hashes: the order is the same for everybody and unrelated to the text."""
     return sorted(keys, key=lambda key: hashlib.sha256(f"{part}\n{key}".encode()).digest())
 
 
 def ask(part: str, table: Iterable[Row], raw: Path) -> list[tuple[str, Question]]:
-    """The questions of a table, each after the text that tells it from others."""
+    """The questions of a table, each with the text that identifies it."""
     before = worked_examples(raw) if part == "gsm8k" else ""
-    found: list[tuple[str, Question]] = []
+    questions: list[tuple[str, Question]] = []
     for place, row in enumerate(table):
         try:
             question = PROMPTS[part](row)
@@ -229,12 +233,12 @@ def ask(part: str, table: Iterable[Row], raw: Path) -> list[tuple[str, Question]
         key = text_of(question)
         if "context" in question:
             question["context"] = before + question["context"]
-        found.append((key, question))
-    return found
+        questions.append((key, question))
+    return questions
 
 
 def text_of(question: Question) -> str:
-    """All that a question shows, without its answer and whatever spaces it is set with."""
+    """The whole text of a question, without its answer, and with spaces normalised."""
     pairs = question.get("choices", [[question.get("context", "")]])
     return " ".join(" ".join(text for pair in pairs for text in pair).split())
 
@@ -242,22 +246,22 @@ def text_of(question: Question) -> str:
 def worked_examples(raw: Path) -> str:
     """The fixed examples of GSM8K, from its training part."""
     table = {str(row["question"]): str(row["answer"]) for row in rows(raw / "gsm8k", GSM8K_TRAIN)}
-    chosen = order("examples", table)[:EXAMPLES]
-    return "".join(f"Question: {question}\nAnswer: {table[question]}\n\n" for question in chosen)
+    questions = order("examples", table)[:EXAMPLES]
+    return "".join(f"Question: {question}\nAnswer: {table[question]}\n\n" for question in questions)
 
 
 def rows(folder: Path, pattern: str) -> list[dict[str, Any]]:
     """The rows of a parquet file.
 
     Raises:
-        DataError: It is missing or torn.
+        DataError: The file is missing or damaged.
     """
     path = find(folder, pattern)
     try:
-        found: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+        table: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read ({str(error).splitlines()[0]}); get it again") from None
-    return found
+    return table
 
 
 def _arc(row: Row) -> Question:
@@ -276,7 +280,7 @@ def _mmlu(row: Row) -> Question:
     letters = "ABCD"
     lines = [f"{letter}. {text}" for letter, text in zip(letters, row["choices"], strict=True)]
     context = "\n".join([row["question"].strip(), *lines, "Answer:"])
-    return _choice([(context, f" {one}") for one in letters], int(row["answer"]))
+    return _choice([(context, f" {letter}") for letter in letters], int(row["answer"]))
 
 
 def _truthfulqa(row: Row) -> Question:
@@ -311,26 +315,26 @@ PROMPTS: dict[str, Callable[[Row], Question]] = {
 
 
 def _choice(pairs: list[tuple[str, str]], answer: int) -> Question:
-    """A question with choices; all have a context and a continuation that say something."""
+    """A question with choices; every context and continuation must contain text."""
     if not 0 <= answer < len(pairs) or not all(a.strip() and b.strip() for a, b in pairs):
         raise ValueError("an empty text, or no such choice")
     return {"choices": [list(pair) for pair in pairs], "answer": answer}
 
 
 def _plain(text: str) -> str:
-    """Without the marks that WikiHow's pages left in HellaSwag."""
+    """Remove the marks that WikiHow's pages left in HellaSwag."""
     text = re.sub(r"\[[^\]]*\]", "", text.replace(" [title]", ". "))
     return " ".join(text.split())
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise DataError(f"{path} is not valid JSON ({error}); get it again") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{path} is not a table of JSON; get it again")
-    return found
+    if not isinstance(content, dict):
+        raise DataError(f"{path} does not hold a JSON object; get it again")
+    return content
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -1,15 +1,13 @@
-"""Scorer: what does the merged model know, and what has it kept?
+"""Scorer: what does the merged model know, and what does it still know of the base model's facts?
 
-The artefact is the weights of one model. They are checked against the base model's tensors
-(names, shapes, dtype) before they are loaded, and the scorer itself asks the questions. So a
-submission cannot route between experts, average their answers, or have more parameters than
-the base model: it is one model that knows all, or it is not.
+The artefact is the weights of one model. They are checked against the base model's tensors (names, shapes,
+dtype) before they are loaded, and the scorer itself asks the questions. So a submission cannot route
+between experts, average their answers, or have more parameters than the base model.
 
-Each hidden fact is asked in five forms. Two wordings are those that the experts were trained
-with; two more wordings and a choice of four are forms that no expert saw for its own facts. A
-fourth part asks for the base model's facts. The model lives here and not in the
-generator, because judging needs it too. The starter has a copy of its own, and the tests hold
-the two to the same digits.
+Each hidden fact is asked in five forms. The experts were trained with two of the wordings; two more
+wordings and a choice of four are forms that no expert saw for its own facts. A fourth part asks for the base
+model's facts. The model is defined here and not in the generator, because judging needs it too. The starter
+has its own copy, and tests check that both give the same digits.
 """
 
 from __future__ import annotations
@@ -45,11 +43,11 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor, *, last: bool) -> Tensor:
-        """Map `(batch, length, width)` to the same shape, or to its last place only.
+        """Map `(batch, length, width)` to the same shape, or to its last position only.
 
         Args:
             x: Hidden states.
-            last: Compute the last place alone: `(batch, 1, width)`.
+            last: Whether to compute the last position alone, `(batch, 1, width)`.
         """
         normed = self.norm1(x)
         if last:
@@ -64,7 +62,7 @@ class Block(nn.Module):
         return x + added
 
     def _split(self, x: Tensor) -> Tensor:
-        """`(batch, length, width)` -> `(batch, heads, length, width / heads)`."""
+        """Reshape `(batch, length, width)` to `(batch, heads, length, width / heads)`."""
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
@@ -88,15 +86,15 @@ class Gpt(nn.Module):
 
 
 def empty_model(config: Mapping[str, Any]) -> Gpt:
-    """The architecture of `config.json`, without memory for its weights."""
+    """The architecture that `config.json` describes, without memory for its weights."""
     with torch.device("meta"):
         return Gpt(len(config["vocabulary"]), **config["model"])
 
 
 def load(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Gpt:
-    """The model of `config.json` with a copy of these weights, no gradients.
+    """The model that `config.json` describes, with a copy of these weights and without gradients.
 
-    A copy, because the last digits of a product depend on how its operands lie in memory.
+    The weights are copied because the last digits of a product depend on how its operands lie in memory.
     """
     model = empty_model(config)
     model.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
@@ -120,30 +118,30 @@ def logits(model: Gpt, questions: Tensor) -> Tensor:
     """Next-word logits `(questions, vocabulary)`.
 
     Raises:
-        SubmissionError: Not all are finite.
+        SubmissionError: Some logits are not finite.
     """
-    found = torch.cat([model(batch) for batch in torch.split(questions, _BATCH)])
-    if not bool(found.isfinite().all()):
+    values = torch.cat([model(batch) for batch in torch.split(questions, _BATCH)])
+    if not bool(values.isfinite().all()):
         raise SubmissionError(
             f"the model in {_FILE} answers with NaN or infinity: its weights are too large for a float32 "
             "forward pass; check the merge for divisions by almost zero and for scales that explode"
         )
-    return found
+    return values
 
 
 def right(config: Mapping[str, Any], model: Gpt, facts: Sequence[Fact], wording: int) -> float:
-    """Share of facts that are answered rightly in one wording, in [0, 1].
+    """Share of facts that are answered correctly in one wording, in [0, 1].
 
     The answer is greedy: the one word of largest logit, among the fact's options if the wording
-    is the choice, else among the whole vocabulary. A tie for the first place is no answer.
+    is the choice, otherwise among the whole vocabulary. A tie for the first place counts as wrong.
     """
-    found = logits(model, ask(config, facts, wording))
+    scores = logits(model, ask(config, facts, wording))
     truth = encode(config, [fact["value"] for fact in facts])
     if wording == config["choice_wording"]:
         options = encode(config, [" ".join(fact["options"]) for fact in facts])
-        found = torch.full_like(found, -math.inf).scatter(1, options, found.gather(1, options))
-    best = found.gather(1, truth)
-    others = found.scatter(1, truth, -math.inf).max(1, keepdim=True).values
+        scores = torch.full_like(scores, -math.inf).scatter(1, options, scores.gather(1, options))
+    best = scores.gather(1, truth)
+    others = scores.scatter(1, truth, -math.inf).max(1, keepdim=True).values
     return float((best > others).double().mean())
 
 
@@ -153,9 +151,9 @@ def judge(
     """The four parts of the metric, each in [0, 1].
 
     Args:
-        config: What `config.json` holds.
+        config: The content of `config.json`.
         model: The merged model.
-        experts: The facts of each expert.
+        experts: Facts of each expert.
         base: Facts of the base model.
     """
 
@@ -176,15 +174,15 @@ def score(artefacts: Path, answers: Path) -> Score:
 
     Args:
         artefacts: Holds `merged.safetensors`.
-        answers: Holds `answers.json`, `{"config": what config.json holds, "experts": [[fact, ...],
+        answers: Holds `answers.json`, `{"config": content of config.json, "experts": [[fact, ...],
             ...], "base": [fact, ...]}`.
 
     Returns:
         Value: the mean of the four parts, in [0, 1]; the parts are in the details.
 
     Raises:
-        SubmissionError: The weights are not those of the base model's architecture, or they
-            give no finite answers.
+        SubmissionError: The weights do not have the base model's architecture, or their answers
+            are not finite.
     """
     torch.set_num_threads(1)
     truth = json.loads((answers / "answers.json").read_text(encoding="utf-8"))

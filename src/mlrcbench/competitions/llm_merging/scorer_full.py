@@ -1,17 +1,17 @@
 """Scorer of the full tier: what can the merged model do, and is it one model?
 
-The artefacts are weights, in any number of shards. They are held to the base model's names, shapes and dtype
-by their headers, before a byte of them is loaded. Architecture, tokenizer and settings are the
-instance's, and the scorer itself asks. So nothing of a submission is code or configuration, and it cannot
-route between experts or be larger than the base model.
+The artefacts are weights, in any number of shards. Their headers are checked against the base model's
+names, shapes and dtype before any weights are loaded. Architecture, tokenizer and settings come from the
+instance, and the scorer itself asks the questions. So a submission contains no code and no configuration,
+and it cannot route between experts or be larger than the base model.
 
 A question with choices is answered by likelihood: the choice whose continuation the model finds likeliest.
 In dev the sum of log-probabilities is divided by the continuation's bytes, because MLRC-Bench's dev score is
-normalised by length; in test it is not, as in the competition. A tie for the first place is no answer. A
+normalised by length; in test it is not, as in the competition. A tie for the first place counts as wrong. A
 question with a number is answered by greedy decoding, and the last number of the text counts.
 
-Memory is bounded: weights go to the device one tensor at a time, and a batch has a number of tokens, not
-of questions. The starter has a copy of `Judge`, and the tests hold the two to the same digits.
+Memory is bounded: weights go to the device one tensor at a time, and the size of a batch is limited in
+tokens, not in questions. The starter has a copy of `Judge`, and tests check that both give the same digits.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 FILES = "merged-*.safetensors"
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
-READ_TOKENS = 8192  # of a batch that is read
-WRITTEN_TOKENS = 32768  # of a batch that is continued, prompts and answers together
-ANSWER_TOKENS = 256  # of one answer in words
-STOP = "Question:"  # where a model begins to make up the next question
+READ_TOKENS = 8192  # in a batch of choices, which are only read
+WRITTEN_TOKENS = 32768  # in a batch of prompts to continue, prompts and answers together
+ANSWER_TOKENS = 256  # in one written answer
+STOP = "Question:"  # where a model begins to invent the next question
 NUMBER = re.compile(r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 Question = Mapping[str, Any]
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -51,7 +51,7 @@ def score(artefacts: Path, answers: Path) -> Score:
     """Judge the merged model on one split.
 
     Args:
-        artefacts: Holds the shards, FILES.
+        artefacts: Holds the shards, whose names match FILES.
         answers: Holds `config.json` and `tokenizer.json` of the base model, `layout.json` (`{name: [dtype,
             shape]}`) and `questions.json` (`{"normalised": bool, "parts": {part: [question, ...]}}`).
 
@@ -59,8 +59,8 @@ def score(artefacts: Path, answers: Path) -> Score:
         Value: the mean of the parts' accuracies, in [0, 1]; the parts are in the details.
 
     Raises:
-        SubmissionError: The weights are not those of the base model's architecture, or they give no finite
-            answers.
+        SubmissionError: The weights do not have the base model's architecture, or their answers are not
+            finite.
     """
     layout = {name: (dtype, tuple(shape)) for name, (dtype, shape) in _read(answers / "layout.json").items()}
     places = check(sorted(artefacts.glob(FILES)), layout)
@@ -76,27 +76,27 @@ def score(artefacts: Path, answers: Path) -> Score:
 
 
 def check(shards: Sequence[Path], layout: Layout) -> dict[str, Path]:
-    """Hold shards to the base model's layout, by their headers.
+    """Check the headers of the shards against the base model's layout.
 
     Returns:
-        For each tensor the shard that has it.
+        The shard of each tensor.
 
     Raises:
-        SubmissionError: A tensor is missing, extra, there twice, or of another dtype or shape.
+        SubmissionError: A tensor is missing, not expected, in two shards, or has a wrong dtype or shape.
     """
     places: dict[str, Path] = {}
     for path in shards:
-        for name, found in safetensors_layout(path).items():
+        for name, entry in safetensors_layout(path).items():
             if name in places:
                 raise SubmissionError(
                     f"{name[:80]!r} is in {places[name].name} and in {path.name}; write it once"
                 )
             if name not in layout:
                 raise SubmissionError(f"{path.name} holds {name[:80]!r}, which the base model does not have")
-            if found != layout[name]:
+            if entry != layout[name]:
                 dtype, shape = layout[name]
                 raise SubmissionError(
-                    f"{path.name}: {name!r} is {found[0]} {found[1]}; it must be {dtype} {shape}"
+                    f"{path.name}: {name!r} is {entry[0]} {entry[1]}; it must be {dtype} {shape}"
                 )
             places[name] = path
     missing = sorted(layout.keys() - places.keys())
@@ -108,16 +108,16 @@ def check(shards: Sequence[Path], layout: Layout) -> dict[str, Path]:
 def load(
     config: Mapping[str, Any], layout: Layout, places: Mapping[str, Path], device: str
 ) -> LlamaForCausalLM:
-    """The base model's architecture with the merged weights, which are moved one by one.
+    """The base model's architecture with the merged weights, which are loaded one by one.
 
     Args:
-        config: What the base model's `config.json` holds.
-        layout: Its tensors' dtypes and shapes.
-        places: What `check` returns.
-        device: "cuda" or "cpu".
+        config: The content of the base model's `config.json`.
+        layout: The dtypes and shapes of the base model's tensors.
+        places: The shard of each tensor, as `check` returns it.
+        device: Either "cuda" or "cpu".
 
     Raises:
-        SubmissionError: A shard cannot be read after all, or a weight is not finite.
+        SubmissionError: A shard cannot be read, or a weight is not finite.
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -141,11 +141,11 @@ def load(
 
 
 class Judge:
-    """Asks a model.
+    """Asks a model questions.
 
     Args:
-        model: On any device.
-        tokenizer: Of the base model.
+        model: The merged model, on any device.
+        tokenizer: The base model's tokenizer.
     """
 
     def __init__(self, model: LlamaForCausalLM, tokenizer: Tokenizer) -> None:
@@ -156,11 +156,11 @@ class Judge:
         self._stops = [stops] if isinstance(stops, int) else list(stops or [])
 
     def accuracy(self, questions: Sequence[Question], *, normalised: bool) -> float:
-        """Share of questions that are answered rightly, in [0, 1]; all are of one kind.
+        """Share of questions that are answered correctly, in [0, 1].
 
         Args:
-            questions: All with choices, or all with a context.
-            normalised: Divide a choice's log-probability by its bytes.
+            questions: Questions that all have choices, or that all have a context.
+            normalised: Whether to divide a choice's log-probability by the number of its bytes.
         """
         if "context" in questions[0]:
             texts = self.write([question["context"] for question in questions])
@@ -169,12 +169,12 @@ class Judge:
                 for text, question in zip(texts, questions, strict=True)
             ]
         else:
-            pairs = [(context, words) for question in questions for context, words in question["choices"]]
-            found = iter(self.log_likelihoods(pairs))
+            pairs = [(context, text) for question in questions for context, text in question["choices"]]
+            totals = iter(self.log_likelihoods(pairs))
             hits = []
             for question in questions:
                 values = [
-                    next(found) / (_bytes(words) if normalised else 1) for _, words in question["choices"]
+                    next(totals) / (_bytes(text) if normalised else 1) for _, text in question["choices"]
                 ]
                 hits.append(is_best(values, question["answer"]))
         return sum(hits) / len(hits)
@@ -184,10 +184,10 @@ class Judge:
         """Log-probability of each continuation after its context, summed over its tokens.
 
         Raises:
-            SubmissionError: One is not finite.
+            SubmissionError: A log-probability is not finite.
         """
-        split = [self._split(context, words) for context, words in pairs]
-        found = [math.nan] * len(pairs)
+        split = [self._split(context, continuation) for context, continuation in pairs]
+        totals = [math.nan] * len(pairs)
         for batch in batches([len(ids) for ids, _ in split], READ_TOKENS):
             sizes = [len(split[row][0]) - split[row][1] for row in batch]
             ids, mask = self._pad([split[row][0] for row in batch])
@@ -196,20 +196,20 @@ class Judge:
                 input_ids=ids, attention_mask=mask, position_ids=places, logits_to_keep=max(sizes) + 1
             ).logits
             for place, (row, size) in enumerate(zip(batch, sizes, strict=True)):
-                chances = logits[place, -size - 1 : -1].float().log_softmax(-1)
-                found[row] = float(chances.gather(1, ids[place, -size:, None]).sum())
-        if not all(map(math.isfinite, found)):
+                log_probabilities = logits[place, -size - 1 : -1].float().log_softmax(-1)
+                totals[row] = float(log_probabilities.gather(1, ids[place, -size:, None]).sum())
+        if not all(map(math.isfinite, totals)):
             raise SubmissionError(
                 "the merged model answers with NaN or infinity: its weights are too large for a forward "
                 "pass in the base model's dtype; check the merge for scales that explode"
             )
-        return found
+        return totals
 
     @torch.inference_mode()
     def write(self, prompts: Sequence[str]) -> list[str]:
-        """How the model goes on, greedily, up to where it stops or asks the next question itself."""
+        """Continue each prompt greedily, until the model stops or begins the next question itself."""
         encoded = [self._encode(prompt) for prompt in prompts]
-        found = [""] * len(prompts)
+        answers = [""] * len(prompts)
         for batch in batches([len(ids) + ANSWER_TOKENS for ids in encoded], WRITTEN_TOKENS):
             ids, mask = self._pad([encoded[row] for row in batch])
             written = self._model.generate(
@@ -221,21 +221,24 @@ class Judge:
                 pad_token_id=self._stops[0] if self._stops else 0,
             )
             for row, tokens in zip(batch, written[:, ids.shape[1] :].tolist(), strict=True):
-                found[row] = self._tokenizer.decode(tokens, skip_special_tokens=True).partition(STOP)[0]
-        return found
+                answers[row] = self._tokenizer.decode(tokens, skip_special_tokens=True).partition(STOP)[0]
+        return answers
 
     def _encode(self, text: str) -> list[int]:
-        """Token ids, with the token that begins a text exactly once."""
+        """Token ids, with exactly one token that marks the beginning of a text."""
         ids: list[int] = self._tokenizer.encode(text).ids
         return ids if self._first is None or ids[:1] == [self._first] else [self._first, *ids]
 
-    def _split(self, context: str, words: str) -> tuple[list[int], int]:
-        """Token ids of both, and where the continuation begins; spaces between belong to it."""
-        ids = self._encode(context + words)
+    def _split(self, context: str, continuation: str) -> tuple[list[int], int]:
+        """Token ids of context and continuation, and where the continuation begins.
+
+        Spaces between the two belong to the continuation.
+        """
+        ids = self._encode(context + continuation)
         return ids, min(len(self._encode(context.rstrip())), len(ids) - 1)
 
     def _pad(self, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Ids and mask, int64 (texts, longest), filled up on the left."""
+        """Ids and mask, int64 (texts, longest), padded on the left."""
         longest = max(map(len, texts))
         ids = [[0] * (longest - len(text)) + list(text) for text in texts]
         mask = [[0] * (longest - len(text)) + [1] * len(text) for text in texts]
@@ -244,7 +247,7 @@ class Judge:
 
 
 def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Rows in batches, longest first, so that rows times the longest stay within `tokens`."""
+    """Group rows into batches, longest first, so that rows times the longest length is at most `tokens`."""
     batch: list[int] = []
     for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
         if batch and (len(batch) + 1) * lengths[batch[0]] > tokens:
@@ -256,21 +259,21 @@ def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
 
 
 def is_best(values: Sequence[float], answer: int) -> bool:
-    """Whether the answer's value is larger than every other."""
+    """Whether the value of the answer is larger than every other value."""
     return all(values[answer] > value for place, value in enumerate(values) if place != answer)
 
 
 def last_number(text: str) -> Decimal | None:
-    """The last number of a text, without dollars and thousands' commas; None if there is none."""
-    found = NUMBER.findall(text)
-    return Decimal(found[-1].replace("$", "").replace(",", "")) if found else None
+    """The last number of a text, without dollar signs and thousands separators; None if it has no number."""
+    numbers = NUMBER.findall(text)
+    return Decimal(numbers[-1].replace("$", "").replace(",", "")) if numbers else None
 
 
-def _bytes(words: str) -> int:
-    """Length of a continuation, without the space before it."""
-    return len(words.strip().encode())
+def _bytes(continuation: str) -> int:
+    """Length of a continuation in bytes, without the space before it."""
+    return len(continuation.strip().encode())
 
 
 def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return found
+    content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return content

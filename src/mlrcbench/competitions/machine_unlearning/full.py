@@ -1,18 +1,18 @@
-"""The full tier: CIFAR-10, ResNet-18s, and a forget set of our own, fixed by a hash.
+"""The full tier: CIFAR-10, ResNet-18s, and our own forget set, fixed by a hash.
 
-The challenge's faces are not public and its test is a hand-in of notebooks, so that neither can be had
-here. MLRC-Bench scores dev on CIFAR-10 as well. All 60,000 images are put in the order of a SHA-256 of
-each image's bytes, which depends on no file order and puts equal images side by side. The first half
-trains a base; three worlds, practice, dev and test, get a sixth each. From there on it is the mini tier's
+The challenge's faces are not public and its test is a submission of notebooks, so neither is available
+here. MLRC-Bench also scores dev on CIFAR-10. All 60,000 images are sorted by a SHA-256 of each image's
+bytes, which does not depend on the order of files and puts equal images next to each other. The first half
+trains a base; the three worlds practice, dev and test get a sixth each. The rest is the mini tier's
 protocol: the original is the base with a new last layer, trained on retain and forget set, and the
-retrained models are the same without the forget set.
+retrained models are made in the same way without the forget set.
 
-So the limit relative to retraining binds on any machine: retraining begins at the base, and neither the
-base nor its images are published. A clock alone would bind on slow machines and not on fast ones.
+So retraining is out of reach on any machine: it starts from the base, and neither the base nor its images
+are published. A time limit alone would prevent retraining on slow machines and not on fast ones.
 
-Training MODELS models three times is expensive. Whatever is finished is kept beside the raw data, and an
-interrupted conversion goes on from there. Of a retrained model only its answers are kept: no scorer needs
-its weights. A GPU does not give the same digits twice, so that instances of two machines are two draws
+Training MODELS models three times is expensive. Every finished model is stored next to the raw data, and an
+interrupted conversion continues from there. Of a retrained model only its outputs are stored: no scorer
+needs its weights. A GPU does not give the same digits twice, so the instances of two machines are two draws
 of the same models.
 """
 
@@ -67,17 +67,17 @@ P = ParamSpec("P")
 
 
 def convert(raw: Path, public: Path, private: Path) -> None:
-    """Write the files of the instance, those of the mini tier with other shapes.
+    """Write the files of the instance: those of the mini tier, with other shapes.
 
     Args:
-        raw: Holds `cifar-10/` with the six files of the binary version at any depth; what is finished is
-            kept in MADE.
+        raw: Holds `cifar-10/` with the six files of the binary version at any depth; finished models are
+            stored in MADE.
         public: Receives `model.safetensors`, `sets.safetensors` and `retrained.safetensors` of the
             practice world: images uint8 (n, 3, 32, 32), labels int64 (n,).
-        private: Receives for each split `inputs/`, with the first two, and `answers/`.
+        private: Receives for each split `inputs/`, with the first two of these files, and `answers/`.
 
     Raises:
-        DataError: A file of CIFAR-10 is missing or is not what it should be.
+        DataError: A file of CIFAR-10 is missing, or has a wrong length or wrong labels.
     """
     records = in_order(read(raw / "cifar-10"))
     keep = Keep(raw / MADE, records)
@@ -91,18 +91,18 @@ def convert(raw: Path, public: Path, private: Path) -> None:
         sets = split(records[BASE + number * size :][:size])
         x, y = (torch.cat(pair) for pair in zip(sets["retain"], sets["forget"], strict=True))
         original = keep(f"{name}-original", finish, base, (x, y), stream(2, number))
-        told = [
+        outputs = [
             keep(f"{name}-{place:03d}", tell, base, sets, stream(3, number, place)) for place in range(MODELS)
         ]
-        together = {key: torch.stack([one[key] for one in told]) for key in told[0]}
+        stacked = {key: torch.stack([output[key] for output in outputs]) for key in outputs[0]}
         folder = public if name == "practice" else private / name / "inputs"
         _save(folder / "model.safetensors", {key: value[None] for key, value in original.items()})
         _save(folder / "sets.safetensors", _flat(sets, "retain", "forget", "validation"))
         if name == "practice":
-            del together["test_accuracy"]
-            _save(public / "retrained.safetensors", together)
+            del stacked["test_accuracy"]
+            _save(public / "retrained.safetensors", stacked)
         else:
-            _write_answers(private / name / "answers", original, sets, together)
+            _write_answers(private / name / "answers", original, sets, stacked)
 
 
 def read(folder: Path) -> Records:
@@ -130,10 +130,10 @@ def read(folder: Path) -> Records:
 
 
 def in_order(records: Records) -> Records:
-    """The records by the SHA-256 of SALT and image; the label breaks ties.
+    """Sort the records by the SHA-256 of SALT and image; the label breaks ties.
 
     Raises:
-        DataError: There are fewer than the splits need.
+        DataError: There are fewer records than the splits need.
     """
     needed = BASE + len(WORLDS) * sum(SETS.values())
     if len(records) < needed:
@@ -149,13 +149,13 @@ def as_images(records: Records) -> Images:
 
 
 def split(records: Records) -> dict[str, Images]:
-    """A world's records by set."""
+    """Split a world's records into its sets."""
     ends = np.cumsum(list(SETS.values()))
     return {name: as_images(part) for name, part in zip(SETS, np.split(records, ends[:-1]), strict=True)}
 
 
 def stream(*numbers: int) -> Stream:
-    """A random stream of its own for each part."""
+    """The random stream of the part with these numbers."""
     return np.random.default_rng([20, *numbers])
 
 
@@ -172,26 +172,26 @@ def initial(rng: Stream) -> dict[str, Tensor]:
 
 
 def finish(base: Model, images: Images, rng: Stream) -> dict[str, Tensor]:
-    """The base with a new last layer, HEAD times He-normal, trained on some images."""
+    """Train the base, with a new last layer of HEAD times He-normal weights, on some images."""
     new = initial(rng)
     model = dict(base) | {"head.w": HEAD * new["head.w"], "head.b": new["head.b"]}
     return train(model, images, rng, EPOCHS, RATE)
 
 
 def tell(base: Model, sets: dict[str, Images], rng: Stream) -> dict[str, Tensor]:
-    """What a retrained model says: confidences (images,) on the forget set, and accuracies."""
+    """Retrain one model; return its confidences (images,) on the forget set, and its accuracies."""
     model = finish(base, sets["retain"], rng)
-    told = {}
+    outputs = {}
     for name, (images, labels) in judged(sets).items():
         logits = answers_of(model, images)
-        told[f"{name}_accuracy"] = torch.tensor(share_right(logits, labels), dtype=torch.float64)
+        outputs[f"{name}_accuracy"] = torch.tensor(share_right(logits, labels), dtype=torch.float64)
         if name == "forget":
-            told["forget_confidence"] = torch.from_numpy(confidence(logits[None], labels)[0])
-    return told
+            outputs["forget_confidence"] = torch.from_numpy(confidence(logits[None], labels)[0])
+    return outputs
 
 
 def train(model: Model, images: Images, rng: Stream, epochs: int, rate: float) -> dict[str, Tensor]:
-    """SGD with momentum and a cosine schedule on cross-entropy, in bfloat16 on a GPU; no augmentation."""
+    """Run SGD with momentum and a cosine schedule on cross-entropy, in bfloat16 on a GPU; no augmentation."""
     place = device()
     weights = {name: value.to(place).clone().requires_grad_() for name, value in model.items()}
     speed = {name: torch.zeros_like(value) for name, value in weights.items()}
@@ -213,46 +213,46 @@ def train(model: Model, images: Images, rng: Stream, epochs: int, rate: float) -
 
 
 class Keep:
-    """A folder of finished work, which belongs to this code and these images."""
+    """A folder of finished models, valid for this code and these images."""
 
     def __init__(self, folder: Path, records: Records) -> None:
         code = b"".join(Path(name).read_bytes() for name in (__file__, network.__code__.co_filename))
         key = hashlib.sha256(code + records.tobytes()).hexdigest()[:16]
         self.folder = folder / key
         self.folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # answers are among it
+        folder.chmod(0o700)  # it contains answers
 
     def __call__(
         self, name: str, work: Callable[P, dict[str, Tensor]], *given: P.args, **named: P.kwargs
     ) -> dict[str, Tensor]:
-        """What `work` returns, made if it is not there."""
+        """Return the stored result of `work`; if it is not stored yet, call `work` and store its result."""
         path = self.folder / f"{name}.safetensors"
         if not path.exists():
             print(
                 f"machine-unlearning: {name} of {MODELS} models in each of {len(WORLDS)} worlds", flush=True
             )
-            torn = path.with_suffix(".part")
-            _save(torn, work(*given, **named))
-            os.replace(torn, path)
-        found: dict[str, Tensor] = load_file(path)
-        return found
+            unfinished = path.with_suffix(".part")
+            _save(unfinished, work(*given, **named))
+            os.replace(unfinished, path)
+        result: dict[str, Tensor] = load_file(path)
+        return result
 
 
 def judged(sets: dict[str, Images]) -> dict[str, Images]:
-    """What accuracies are taken of: not all of the retain set."""
+    """The sets on which accuracies are measured: only a part of the retain set."""
     x, y = sets["retain"]
     return sets | {"retain": (x[:RETAIN_JUDGED], y[:RETAIN_JUDGED])}
 
 
-def _write_answers(folder: Path, original: Model, sets: dict[str, Images], told: Model) -> None:
-    """What the scorer needs."""
+def _write_answers(folder: Path, original: Model, sets: dict[str, Images], outputs: Model) -> None:
+    """Write what the scorer needs."""
     _save(folder / "layout.safetensors", {key: value[None].half() for key, value in original.items()})
-    _save(folder / "retrained.safetensors", told)
+    _save(folder / "retrained.safetensors", outputs)
     _save(folder / "judge.safetensors", _flat(judged(sets), "forget", "retain", "test"))
 
 
 def _flat(sets: dict[str, Images], *names: str) -> dict[str, Tensor]:
-    """Sets as tensors by name."""
+    """Images and labels of the named sets, as tensors by name."""
     return {f"{name}_{part}": tensor for name in names for part, tensor in zip("xy", sets[name], strict=True)}
 
 

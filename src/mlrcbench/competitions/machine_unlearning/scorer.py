@@ -1,21 +1,23 @@
 """Scorer: can attackers tell the unlearned models from models that never saw the forget set?
 
-The metric is that of the NeurIPS 2023 Machine Unlearning Challenge, checked against the code
-that its organisers published with their report (google-deepmind/unlearning_evaluation, metric.py).
-For one forget image, the logit-scaled confidences of N unlearned and N retrained models are two
-samples. Attacks try to separate them: every single threshold, and every interval about as wide as
-the narrower sample. An attack with error rates a and b shows that
+The metric follows the NeurIPS 2023 Machine Unlearning Challenge. For one forget image, the logit-scaled
+confidences of N unlearned and N retrained models are two samples, and attacks try to separate them. An
+attack with error rates a and b shows that
 
-    epsilon >= max(log(1 - delta - a) - log b, log(1 - delta - b) - log a)      (Kairouz et al. 2015)
+    epsilon >= max(log(1 - a) - log b, log(1 - b) - log a)      (Kairouz et al. 2015)
 
-The image earns 1, 1/2, 1/4, ... by the bin of width 0.5 that holds its largest epsilon.
-The forgetting quality is the mean over the forget set; the score multiplies it by the ratios of
-retain and test accuracy. The published code has ceil(log(N - 1)) / 0.5 bins: 14 for the challenge's
-N = 512 (the report speaks of 13), 10 for ours. Beyond the last bin an image earns nothing.
+The image earns 2^-(epsilon / 0.5) for its largest epsilon. The forgetting quality is the mean over the
+forget set; a world's score multiplies it by the ratios of accuracy on the retain set and on hidden test
+images, each at most 1; and the score is the mean over the worlds of a split.
 
-All constants stand below. Rates are multiples of 1/N, so epsilon is looked up in a table of
-(N + 1)^2 entries; the confidences are bounded by the clamp, hence so are the grids of thresholds.
-Hostile weights can at most make logits that are not finite, which is an invalid submission.
+The challenge's published form (google-deepmind/unlearning_evaluation, metric.py) ignores attacks with
+exactly one rate of zero and has its thresholds on a grid. Samples with ties in the tails therefore escape
+all of its attacks, and earn more than truly retrained models. Here every rate is smoothed to
+(k + 1) / (N + 2), no attack is ignored, and every value of either sample is a threshold. The published form
+is reported as a detail, for the first world, and it is the score of the full tier.
+
+Hostile weights: the clamp bounds the confidences, and therefore the published form's grids of thresholds.
+The worst that they can do is to produce logits that are not finite, which makes the submission invalid.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from mlrcbench.artefacts import read_safetensors, safetensors_layout
 from mlrcbench.errors import SubmissionError
 from mlrcbench.score import Score
 
+SMOOTHING = 1.0
 DELTA = 1e-5
 EPSILON_CAP = 50.0
 THRESHOLDS_PER_UNIT = 100
@@ -53,10 +56,10 @@ def forward(stack: Stack, x: Tensor) -> Tensor:
 
     Args:
         stack: `w0` (models, in, out), `b0` (models, 1, out), `w1`, and so on; ReLU between layers.
-        x: (images, in), or (models, images, in).
+        x: Images (images, in), or (models, images, in).
 
     Returns:
-        (models, images, classes).
+        Logits (models, images, classes).
     """
     layers = len(stack) // 2
     x = x.expand(len(stack["w0"]), -1, -1)
@@ -71,22 +74,52 @@ def confidence(logits: Tensor, labels: Tensor) -> Floats:
     """Logit-scaled confidence log p(label) - log(1 - p(label)), (models, images), clamped at log 1e-45.
 
     Args:
-        logits: (models, images, classes), finite.
-        labels: (images,) int64.
+        logits: Finite logits (models, images, classes).
+        labels: True labels (images,), int64.
     """
     probabilities = logits.double().softmax(-1)
     index = labels.expand(len(logits), -1)[..., None]
     right = probabilities.gather(-1, index)[..., 0]
     wrong = probabilities.scatter(-1, index, 0.0).sum(-1)
-    found: Floats = (torch.log(right + TINY) - torch.log(wrong + TINY)).numpy()
-    return found
+    log_odds: Floats = (torch.log(right + TINY) - torch.log(wrong + TINY)).numpy()
+    return log_odds
+
+
+def attack_epsilons(unlearned: Floats, retrained: Floats) -> Floats:
+    """The largest epsilon of all attacks on each image, with smoothed rates.
+
+    An attack compares a statistic with a threshold. The statistics are the confidence and its distance from
+    the retrained models' median; thresholds are all values of either sample, in both directions.
+
+    Args:
+        unlearned: Confidences (N, images) of the unlearned models.
+        retrained: Confidences (N, images) of the retrained models.
+
+    Returns:
+        Epsilons (images,), from 0 to log(N + 1).
+    """
+    median = np.median(retrained, 0)
+    pairs = ((unlearned, retrained), (np.abs(unlearned - median), np.abs(retrained - median)))
+    largest: Floats = np.max([_thresholds(*pair) for pair in pairs], 0)
+    return largest
+
+
+def smoothed_quality(unlearned: Floats, retrained: Floats) -> tuple[float, Floats]:
+    """Mean of 2^-(epsilon / 0.5) over the forget set, and the epsilons (images,).
+
+    Args:
+        unlearned: Confidences (N, images) of the unlearned models.
+        retrained: Confidences (N, images) of the retrained models.
+    """
+    epsilons = attack_epsilons(unlearned, retrained)
+    return float((0.5 ** (epsilons / BIN_WIDTH)).mean()), epsilons
 
 
 def epsilon_table(count: int) -> Floats:
-    """Epsilon of an attack by its numbers of false positives (rows) and false negatives (columns).
+    """The published epsilon of an attack, by its false positives (rows) and false negatives (columns).
 
-    Both zero is infinity. Exactly one zero is taken as too few samples and ignored, as are attacks
-    that are wrong throughout: -1.
+    If both numbers are zero, epsilon is infinite. Attacks with exactly one zero count as based on too few
+    samples, and are ignored; so are attacks that are always wrong. Ignored attacks have the entry -1.
     """
     rate = np.arange(count + 1) / count
     a, b = rate[:, None], rate[None, :]
@@ -99,11 +132,11 @@ def epsilon_table(count: int) -> Floats:
 
 
 def epsilon(unlearned: Floats, retrained: Floats, table: Floats) -> float:
-    """The largest epsilon that an attack on one image shows, in [0, EPSILON_CAP].
+    """The published form's largest epsilon of all attacks on one image, in [0, EPSILON_CAP].
 
     Args:
-        unlearned: (N,) confidences of the unlearned models.
-        retrained: (N,) confidences of the retrained models.
+        unlearned: Confidences (N,) of the unlearned models.
+        retrained: Confidences (N,) of the retrained models.
         table: `epsilon_table(N)`.
     """
     pair = (np.sort(retrained), np.sort(unlearned))
@@ -117,11 +150,11 @@ def epsilon(unlearned: Floats, retrained: Floats, table: Floats) -> float:
 
 
 def points(epsilons: Floats, count: int) -> Floats:
-    """What each image earns: 2^-k in bin k, nothing beyond the last bin.
+    """Points that each image earns in the published form: 2^-k in bin k, nothing beyond the last bin.
 
     Args:
-        epsilons: (images,).
-        count: N, models on each side.
+        epsilons: Largest epsilon of each image, (images,).
+        count: Number N of models on each side.
     """
     bins = int(math.ceil(math.log(count - 1)) / BIN_WIDTH)
     place = np.floor(epsilons / BIN_WIDTH)
@@ -129,11 +162,11 @@ def points(epsilons: Floats, count: int) -> Floats:
 
 
 def forgetting_quality(unlearned: Floats, retrained: Floats) -> tuple[float, Floats]:
-    """Mean points over the forget set, and the epsilons (images,).
+    """The published form: mean points over the forget set, and the epsilons (images,).
 
     Args:
-        unlearned: (N, images) confidences.
-        retrained: (N, images) confidences.
+        unlearned: Confidences (N, images) of the unlearned models.
+        retrained: Confidences (N, images) of the retrained models.
     """
     count = len(unlearned)
     table = epsilon_table(count)
@@ -142,44 +175,66 @@ def forgetting_quality(unlearned: Floats, retrained: Floats) -> tuple[float, Flo
 
 
 def score(artefacts: Path, answers: Path) -> Score:
-    """Judge `models.safetensors` against the retrained models.
+    """Judge `models.safetensors` against the retrained models, world by world.
 
     Args:
-        artefacts: Holds `models.safetensors`: a stack of N models.
-        answers: `retrained.safetensors`, a stack of N models, and `judge.safetensors`, the sets.
+        artefacts: Holds `models.safetensors`: a stack of N models for each world, (worlds, N, ...).
+        answers: Holds `retrained.safetensors` of the same form, and `judge.safetensors`, the sets.
 
     Returns:
-        Forgetting quality times both ratios of accuracy, with its parts and the median epsilon.
+        The mean over worlds of forgetting quality times both ratios of accuracy, with its parts, the mean
+        epsilon, and the published form of the first world.
 
     Raises:
-        SubmissionError: The tensors are not those asked for, or the models' answers are not finite.
+        SubmissionError: The tensors have wrong names, shapes or dtypes, or the models' logits are not finite.
     """
     path = answers / "retrained.safetensors"
     unlearned = read_safetensors(artefacts / _FILE, safetensors_layout(path))
+    retrained, sets = load_file(path), load_file(answers / "judge.safetensors")
+    worlds = [
+        _judge_world(_world(unlearned, number), _world(retrained, number), _world(sets, number), number)
+        for number in range(len(retrained["w0"]))
+    ]
+    details = {name: float(np.mean([world[name] for world in worlds])) for name in worlds[0]}
+    details["published_first_world"] = details.pop("published") * len(worlds)
+    return Score(details.pop("score"), details=details)
+
+
+def _world(tensors: Stack, number: int) -> dict[str, Tensor]:
+    """The tensors of one world."""
+    return {name: value[number] for name, value in tensors.items()}
+
+
+def _judge_world(unlearned: Stack, retrained: Stack, sets: Stack, number: int) -> dict[str, float]:
+    """The score of one world, and its parts."""
     with torch.no_grad():
-        ours = _judge(unlearned, answers / "judge.safetensors", check=True)
-        theirs = _judge(load_file(path), answers / "judge.safetensors", check=False)
-    quality, epsilons = forgetting_quality(ours[0], theirs[0])
+        ours = _judge(unlearned, sets, f" of world {number}")
+        theirs = _judge(retrained, sets, None)
+    quality, epsilons = smoothed_quality(ours[0], theirs[0])
     retain, test = ours[1] / theirs[1], ours[2] / theirs[2]
-    details = {
+    published = forgetting_quality(ours[0], theirs[0])[0] * retain * test if number == 0 else 0.0
+    return {
+        "score": quality * min(retain, 1.0) * min(test, 1.0),
         "forgetting_quality": quality,
         "retain_ratio": retain,
         "test_ratio": test,
-        "median_epsilon": float(np.median(epsilons)),
+        "mean_epsilon": float(epsilons.mean()),
+        "published": published,
     }
-    return Score(quality * retain * test, details=details)
 
 
-def _judge(stack: Stack, path: Path, *, check: bool) -> tuple[Floats, float, float]:
-    """Confidences on the forget set, accuracy on the retain set and on the test set."""
-    sets = load_file(path)
+def _judge(stack: Stack, sets: Stack, place: str | None) -> tuple[Floats, float, float]:
+    """Confidences on the forget set, accuracy on the retain set and on the test set.
+
+    `place` is part of the error message for logits that are not finite; without it, they are not checked.
+    """
     logits = {name: forward(stack, sets[f"{name}_x"]) for name in ("forget", "retain", "test")}
     for name, values in logits.items():
         broken = (~torch.isfinite(values)).any(-1).any(-1).nonzero()
-        if check and len(broken):
+        if place is not None and len(broken):
             raise SubmissionError(
-                f"model {int(broken[0])} of {_FILE} (and {len(broken) - 1} others) gives NaN or infinite "
-                f"logits on the {name} set; keep weights small enough for float32"
+                f"model {int(broken[0])}{place} in {_FILE} (and {len(broken) - 1} others) gives NaN or "
+                f"infinite logits on the {name} set; keep weights small enough for float32"
             )
     retain, test = (
         (logits[n].argmax(-1) == sets[f"{n}_y"]).double().mean().item() for n in ("retain", "test")
@@ -187,8 +242,23 @@ def _judge(stack: Stack, path: Path, *, check: bool) -> tuple[Floats, float, flo
     return confidence(logits["forget"], sets["forget_y"]), retain, test
 
 
+def _thresholds(unlearned: Floats, retrained: Floats) -> Floats:
+    """The largest epsilon (images,) of the attacks "above t is one of them", over all t and both ways."""
+    values = np.concatenate([unlearned, retrained])
+    below = [_smooth((sample <= values[:, None]).sum(1), len(sample)) for sample in (unlearned, retrained)]
+    ratios = [np.abs(np.log(ours) - np.log(theirs)) for ours, theirs in (below, [1 - rate for rate in below])]
+    largest: Floats = np.max(ratios, (0, 1))
+    return largest
+
+
+def _smooth(hits: npt.NDArray[np.int64], count: int) -> Floats:
+    """Rates of `hits` among `count`, never 0 or 1."""
+    rates: Floats = (hits + SMOOTHING) / (count + 2 * SMOOTHING)  # type: ignore[assignment] # a wider stub
+    return rates
+
+
 def _single(upper: Floats, lower: Floats, table: Floats) -> float:
-    """Best epsilon of "at least t is the sample of larger median", over the grid of t; inputs sorted."""
+    """Largest epsilon of the attacks "at least t is the sample of larger median"; inputs are sorted."""
     low, high = min(upper[0], lower[0]), max(upper[-1], lower[-1])
     grid = np.linspace(low, high, math.ceil((high - low) * THRESHOLDS_PER_UNIT))
     false_positives = len(lower) - np.searchsorted(lower, grid, "left")
@@ -197,7 +267,7 @@ def _single(upper: Floats, lower: Floats, table: Floats) -> float:
 
 
 def _interval(narrow: Floats, wide: Floats, table: Floats) -> float:
-    """Best epsilon of "in [l, r] is the narrower sample", over the grid of (l, r); inputs sorted."""
+    """Largest epsilon of the attacks "inside [l, r] is the narrower sample"; inputs are sorted."""
     count = math.ceil(2 * INTERVAL_BUFFER * THRESHOLDS_PER_UNIT)
     offsets = np.linspace(-INTERVAL_BUFFER, INTERVAL_BUFFER, count)
     right = narrow[-1] + offsets

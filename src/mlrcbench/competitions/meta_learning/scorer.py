@@ -1,8 +1,8 @@
-"""Scorer: balanced accuracy of each task, scaled by chance, and its mean over tasks.
+"""Scorer: the balanced accuracy of each task, scaled by chance, and its mean over tasks.
 
-For a task of N classes with recalls r_1 to r_N among its queries, the normalised accuracy is
-(mean(r) - 1/N) / (1 - 1/N): guessing has 0 in expectation, no error has 1, whatever N is. Tasks
-count alike, and so do domains, of which each has as many tasks (NeurIPS 2022 Cross-Domain MetaDL).
+For a task with N classes and recalls r_1 to r_N among its queries, the normalised accuracy is
+(mean(r) - 1/N) / (1 - 1/N): guessing scores 0 in expectation, and no error scores 1, for every N. All
+tasks count equally, and so do all domains, which have equally many tasks (NeurIPS 2022 Cross-Domain MetaDL).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ def score(artefacts: Path, answers: Path) -> Score:
     """Compare `predictions.npy` with the true class ids.
 
     Args:
-        artefacts: Holds `predictions.npy`, int64 (queries,), tasks one after the other.
+        artefacts: Holds `predictions.npy`, int64 (queries,), one task after the other.
         answers: Holds `labels.npy`, int64 (queries,), and `tasks.npy`, int64 (tasks, 3): number of
             the domain, ways, queries of each class.
 
     Returns:
-        The mean normalised accuracy; in the details half the width of its 95 % interval over tasks,
+        The mean normalised accuracy. The details hold half the width of its 95 % interval over tasks,
         and the mean of each domain.
 
     Raises:
-        SubmissionError: The file is not int64 of the right length, or holds what is no class id.
+        SubmissionError: The file is not int64 of the right length, or a value is not a class id.
     """
     labels = np.load(answers / "labels.npy", allow_pickle=False)
     table = np.load(answers / "tasks.npy", allow_pickle=False)
@@ -53,18 +53,18 @@ def normalised_accuracies(
     ways: npt.NDArray[np.int64],
     task_of: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """Balanced accuracy of each task, scaled so that guessing is 0 and no error is 1.
+    """The balanced accuracy of each task, scaled so that guessing scores 0 and no error scores 1.
 
     Args:
-        labels: True class ids, (queries,); each class of a task has a query.
+        labels: True class ids, (queries,); every class of a task has at least one query.
         predictions: Submitted class ids, (queries,).
         ways: Number of classes of each task, (tasks,).
         task_of: Task of each query, (queries,).
 
     Returns:
-        (tasks,), each in [-1 / (ways - 1), 1].
+        One value for each task, (tasks,), in [-1 / (ways - 1), 1].
     """
-    first = np.concatenate([[0], np.cumsum(ways)])  # classes are numbered through all tasks
+    first = np.concatenate([[0], np.cumsum(ways)])  # classes are numbered consecutively over all tasks
     classes = first[task_of] + labels
     counts = np.bincount(classes, minlength=first[-1])
     hits = np.bincount(classes, weights=labels == predictions, minlength=first[-1])
@@ -75,11 +75,11 @@ def normalised_accuracies(
 def _check(
     predictions: npt.NDArray[np.int64], ways: npt.NDArray[np.int64], task_of: npt.NDArray[np.int64]
 ) -> None:
-    """Every prediction is a class id of its task."""
+    """Raise SubmissionError unless every prediction is a class id of its task."""
     wrong = np.flatnonzero((predictions < 0) | (predictions >= ways[task_of]))
     if len(wrong):
         task = int(task_of[wrong[0]])
         raise SubmissionError(
-            f"{_FILE} has {predictions[wrong[0]]} in place {wrong[0]}, a query of task {task}: "
-            f"write one of its class ids, 0 to {ways[task] - 1}"
+            f"{_FILE} has {predictions[wrong[0]]} in place {wrong[0]}, which is a query of task {task}: "
+            f"write one of its task's class ids, 0 to {ways[task] - 1}"
         )

@@ -1,20 +1,20 @@
-"""Data: a shop in three locales, its visitors, and the law by which they go from product to product.
+"""Data: a shop in three locales, its visitors, and the law by which they move from product to product.
 
-A world is a catalogue (categories, brands, prices, attributes, invented words) and a kernel over it, made
-of two. The *successor* part is particular: each product has followers that only counting sessions can
-tell. The *content* part is general: products that are alike. A visitor's next product is drawn from the
-kernel rows of the latest products, tilted towards the brands, colours and prices of the session so far.
-Content and tilt can be learnt from attributes, and hold for products without a past.
+A world is a catalogue (categories, brands, prices, attributes, invented words) and a kernel over it. The
+kernel has two parts. The *successor* part is specific: each product has followers that can only be learnt
+by counting sessions. The *content* part is general: it leads to similar products. A visitor's next product
+is drawn from the kernel rows of the latest products, tilted towards the brands, colours and prices of the
+session so far. Content and tilt can be learnt from attributes, and also apply to products without a past.
 
-What keeps the short ways closed:
+Shortcuts that the generator rules out:
 
-- Sessions are few for the number of products: counts are sparse.
-- Products are born and die, also between train, dev and test: what was popular last is not what is next.
-- Text is made of words of each locale: one locale's catalogue does not explain another's word by word.
+- There are few sessions for the number of products, so counts are sparse.
+- Products are born and die, also between train, dev and test: the last popular products are not the next.
+- Each locale has its own words: one locale's catalogue does not explain another's word by word.
 - Ids are random, rows are shuffled, and the answer is never in its own session.
 
-Catalogue, train, dev and test come from random streams of their own: nothing public helps to predict what
-is hidden. The law is known here, so the best possible lists are kept with the answers.
+Catalogue, train, dev and test have separate random streams: nothing public helps to predict what is
+hidden. The law is known here, so the best possible lists are stored with the answers.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-
-from mlrcbench.errors import DataError
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -44,8 +42,8 @@ LISTED = 100
 
 # The catalogue.
 WIDTH = 12  # of the latent content vector
-BORN, BIRTHS = 0.30, (0.75, 1.12)  # share of products that come late, and when
-DIED, DEATHS = 0.10, (0.4, 1.12)  # share of the others that go, and when
+BORN, BIRTHS = 0.30, (0.75, 1.12)  # share of products that arrive late, and when
+DIED, DEATHS = 0.10, (0.4, 1.12)  # share of the others that disappear, and when
 NEW_BOOST, NEW_SPAN = 1.5, 0.12  # extra demand for a product this long after its birth
 ATTRIBUTES = {"color": 12, "size": 6, "material": 15}
 BLANK = {"brand": 0.1, "color": 0.2, "size": 0.4, "model": 0.4, "material": 0.4, "author": 0.5, "desc": 0.1}
@@ -53,11 +51,11 @@ BLANK = {"brand": 0.1, "color": 0.2, "size": 0.4, "model": 0.4, "material": 0.4,
 # The law of a session.
 FOLLOWERS, FOLLOWER_DECAY = 24, 1.2
 ALIKE = 40
-SUCCESSOR, POPULAR = 0.60, 0.03  # weights of the kernels; content has what is left
-MEMORY, DECAY = 4, 0.5  # latest products that count, and the weight of each against the one after
+SUCCESSOR, POPULAR = 0.60, 0.03  # weights of the kernels; content has the rest
+MEMORY, DECAY = 4, 0.5  # latest products that count, and the weight of each relative to the next
 BRAND_TILT, COLOUR_TILT, PRICE_TILT = 1.4, 1.2, 1.5
-LONGER, LONGEST = 0.56, 20  # chance of one more product; most previous products
-REPEAT = 0.08  # chance that a previous product is the one before, again
+LONGER, LONGEST = 0.56, 20  # chance of one more product; maximum number of previous products
+REPEAT = 0.08  # chance that a previous product repeats the one before it
 
 _CHUNK = 1000
 _COLUMNS = ("id", "locale", "title", "price", "brand", "color", "size", "model", "material", "author", "desc")
@@ -66,16 +64,16 @@ _SYLLABLES = [a + b for a in "bdfghjklmnprstvwz" for b in ("a", "e", "i", "o", "
 
 @dataclass(frozen=True)
 class World:
-    """What is true of a shop; products are numbered 0..n-1, in no order.
+    """The truth about a shop; products are numbered 0 to n - 1, in no order.
 
     Attributes:
         ids: Public id of each product.
-        category, brand: (n,) their numbers.
-        attributes: By column name the (n,) numbers of colours, sizes and materials.
+        category, brand: (n,) number of each product's category and brand.
+        attributes: For each column name the (n,) numbers of colours, sizes or materials.
         content: (n, WIDTH) latent content vectors.
         price: (n,) logarithms of prices.
         popularity: (locales, n) demand; zero where a product is not sold.
-        born, dies: (n,) when a product comes and when it goes, in units of the time of train.
+        born, dies: (n,) when a product arrives and when it disappears, in units of the time of train.
         kernel: (n, n) weights of the next product, by the present one.
     """
 
@@ -96,11 +94,11 @@ class Sessions:
     """Sessions of one split.
 
     Attributes:
-        locale: (m,) number of the locale.
-        time: (m,) when each took place; never published.
-        length: (m,) how many previous products.
+        locale: (m,) number of each session's locale.
+        time: (m,) time of each session; never published.
+        length: (m,) number of previous products.
         items: (m, LONGEST + 1) previous products, then the answer, then -1.
-        best: (m, LISTED) the products most likely to be the answer, best first.
+        best: (m, LISTED) the products that are most likely to be the answer, best first.
     """
 
     locale: Ints
@@ -115,19 +113,12 @@ def build(public: Path, private: Path, *, seed: int, tier: str) -> None:
 
     Args:
         public: Receives `products.csv`, `train.csv`, `dev_features.csv`.
-        private: Receives for each split `inputs/features.csv` (`session_id`, `prev_items`, `locale`) and in
-            `answers/` the arrays that the scorer reads, and `best.npy`.
-        seed: Secret-derived, 0 <= seed < 2**63; decides every byte.
-        tier: "mini".
-
-    Raises:
-        DataError: For any other tier.
+        private: Receives for each split `inputs/features.csv` (`session_id`, `prev_items`, `locale`) and, in
+            `answers/`, the arrays that the scorer reads, and `best.npy`.
+        seed: Derived from the secret, 0 <= seed < 2**63; decides every byte.
+        tier: Always "mini".
     """
-    if tier != "mini":
-        raise DataError(
-            f"the {tier} tier of product-recommendation is no generated one; "
-            "use tier='mini', which is generated from the seed"
-        )
+    del tier
     streams = [np.random.default_rng([seed, part]) for part in range(5)]
     world = make_world(streams[0])
     rows = write_products(public / "products.csv", world, streams[1])
@@ -180,7 +171,7 @@ def make_world(random: np.random.Generator) -> World:
 
 
 def _brands(random: np.random.Generator, category: Ints) -> Ints:
-    """A brand for each product: some are large, and each keeps to two categories."""
+    """Draw a brand for each product: some brands are large, and each keeps to two categories."""
     size = random.pareto(1.5, BRANDS) + 0.2
     home = random.integers(CATEGORIES, size=(BRANDS, 2))
     brand = np.zeros(len(category), dtype=np.int64)
@@ -192,10 +183,10 @@ def _brands(random: np.random.Generator, category: Ints) -> Ints:
 
 
 def _kernel(random: np.random.Generator, content: Floats, price: Floats, category: Ints) -> Floats:
-    """Weights (n, n) of the next product by the present one, rows sum to one.
+    """Weights (n, n) of the next product by the present one; rows sum to one.
 
-    A follower is drawn to a product by nearness, by a turn of the content space that is the same for all
-    (what goes with what), by whether its category goes with the present one, and by chance.
+    Four things decide which followers a product has: nearness, a turn of the content space that is the same
+    for all products (which products go together), whether the categories go together, and chance.
     """
     n = len(price)
     square = (content**2).sum(axis=1)
@@ -219,13 +210,13 @@ def _kernel(random: np.random.Generator, content: Floats, price: Floats, categor
 
 
 def next_weights(world: World, latest: Ints, locale: Ints, time: Floats) -> Floats:
-    """Chances (m, n) of each product to be the next one, rows sum to one.
+    """Probabilities (m, n) that each product is the next one; rows sum to one.
 
     Args:
         world: The shop.
-        latest: (m, k) products of the session so far, latest first; -1 where there is none.
-        locale: (m,) number of the locale.
-        time: (m,) when.
+        latest: (m, k) products of the session so far, latest first; -1 where the session has fewer.
+        locale: (m,) number of each session's locale.
+        time: (m,) time of each session.
     """
     known = latest >= 0
     memory = np.where(known, DECAY ** np.arange(latest.shape[1]), 0.0).astype("f4")
@@ -249,7 +240,7 @@ def next_weights(world: World, latest: Ints, locale: Ints, time: Floats) -> Floa
 
 
 def make_sessions(world: World, split: str, random: np.random.Generator) -> Sessions:
-    """Draw the sessions of one split, one product of all of them at a time."""
+    """Draw the sessions of one split; each step draws one product for all of them."""
     count = SESSIONS[split]
     locale = random.choice(len(LOCALES), count, p=LOCALE_SHARES)
     time = random.uniform(*SPANS[split], count).astype("f4")
@@ -277,28 +268,28 @@ def make_sessions(world: World, split: str, random: np.random.Generator) -> Sess
 
 
 def _demand(world: World, locale: Ints, time: Floats) -> Floats:
-    """Popularity (m, n) of what is sold in a locale at a time; new products are in demand."""
+    """Popularity (m, n) of the products sold in a locale at a time; new products are in demand."""
     age = time[:, None] - world.born[None]
     alive = (age >= 0) & (time[:, None] < world.dies[None])
     return world.popularity[locale] * alive * _boost(world, time)
 
 
 def _boost(world: World, time: Floats) -> Floats:
-    """Factor (m, n) of demand: products that have just come are wanted more."""
+    """Factor (m, n) of demand: products that have just arrived are in higher demand."""
     age = time[:, None] - world.born[None]
     return np.where((age >= 0) & (age < NEW_SPAN), 1 + NEW_BOOST, 1.0).astype("f4")
 
 
 def _draw(weights: Floats, random: np.random.Generator) -> Ints:
-    """One number for each row, with chances in proportion to the row's weights."""
+    """Draw one number for each row, with probabilities proportional to the row's weights."""
     sums = np.cumsum(weights, axis=1, dtype=np.float64)
     spots = random.random(len(weights)) * sums[:, -1]
-    found: Ints = (sums <= spots[:, None]).sum(axis=1).astype(np.int64)
-    return found
+    numbers: Ints = (sums <= spots[:, None]).sum(axis=1).astype(np.int64)
+    return numbers
 
 
 def write_products(path: Path, world: World, random: np.random.Generator) -> dict[tuple[int, int], int]:
-    """Write the catalogue; the row number of each product by (locale, product)."""
+    """Write the catalogue; return the row number for each (locale, product)."""
     places = [(int(a), int(b)) for a, b in np.argwhere(world.popularity > 0)]
     places = [places[i] for i in random.permutation(len(places))]
     text = _Text(world, random)
@@ -307,10 +298,10 @@ def write_products(path: Path, world: World, random: np.random.Generator) -> dic
 
 
 def write_features(path: Path, world: World, sessions: Sessions, numbers: Ints) -> None:
-    """Write what a method sees of the sessions it has to answer."""
+    """Write what a method sees of the sessions that it has to answer."""
     rows = zip(numbers.astype(str), _texts(world, sessions), strict=True)
-    shown = ((number, items, locale) for number, (items, _, locale) in rows)
-    _write_table(path, ("session_id", "prev_items", "locale"), shown)
+    features = ((number, items, locale) for number, (items, _, locale) in rows)
+    _write_table(path, ("session_id", "prev_items", "locale"), features)
 
 
 def write_answers(folder: Path, sessions: Sessions, numbers: Ints, rows: dict[tuple[int, int], int]) -> None:
@@ -327,11 +318,11 @@ def write_answers(folder: Path, sessions: Sessions, numbers: Ints, rows: dict[tu
 
 
 class _Text:
-    """Words for products: what is said depends on content, the words are the locale's."""
+    """Texts of products: content decides what is said, the locale decides the words."""
 
     def __init__(self, world: World, random: np.random.Generator) -> None:
         self._world, self._random = world, random
-        # Signs of content along planes of the category (title) and along planes that all share (desc).
+        # Signs of content along planes of the category (title) and along common planes (desc).
         planes = random.normal(size=(CATEGORIES, WIDTH, 8))
         centre = np.stack([world.content[world.category == c].mean(axis=0) for c in range(CATEGORIES)])
         inner = np.einsum("nd,ndk->nk", world.content - centre[world.category], planes[world.category])
@@ -364,16 +355,16 @@ class _Text:
         return ["" if random.random() < BLANK.get(name, 0.0) else cells[name] for name in _COLUMNS]
 
     def _some(self, kind: str, locale: int, product: int, chance: float) -> list[str]:
-        """The product's words of one kind, some left out, and three that mean nothing, in random order."""
+        """The product's words of one kind, some omitted, and three without meaning, in random order."""
         words, random = self._words[locale], self._random
         numbers = (self._title if kind == "title" else self._desc)[product]
-        kept = [words[kind][i] for i in numbers[random.random(len(numbers)) < chance]]
-        kept += [words["noise"][i] for i in random.integers(400, size=3)]
-        return [kept[i] for i in random.permutation(len(kept))]
+        text = [words[kind][i] for i in numbers[random.random(len(numbers)) < chance]]
+        text += [words["noise"][i] for i in random.integers(400, size=3)]
+        return [text[i] for i in random.permutation(len(text))]
 
 
 def _texts(world: World, sessions: Sessions) -> Iterator[tuple[str, str, str]]:
-    """Previous products as the real files print them, the next product, the locale, of each session."""
+    """For each session: previous products as the real files print them, next product, and locale."""
     for items, length, locale in zip(sessions.items, sessions.length, sessions.locale, strict=True):
         ids = [world.ids[i] for i in items[: length + 1]]
         yield "[" + " ".join(f"'{one}'" for one in ids[:-1]) + "]", ids[-1], LOCALES[locale]

@@ -1,12 +1,12 @@
 """The full tier: Amazon-M2 as KDD Cup 2023 used it for its first task, in the mini tier's files.
 
-The organisers' tables print sessions as numpy does, with line breaks in long ones; here every session is
-on one line, which is all that the starter reads. Dev is the competition's first phase and test its second,
+The organisers' tables print sessions as numpy does, with line breaks in long ones. Here every session is
+on one line, because the starter reads nothing else. Dev is the competition's first phase and test its second,
 with the organisers' own answers, as in the paper. Sessions of ES, FR and IT, which the task does not score,
-and their products go into files of their own.
+and their products are written to separate files.
 
-What cannot be scored is left out and counted: a session whose answer is not sold in its locale, or of
-which no product is in the catalogue. Nothing is drawn at random.
+Sessions that cannot be scored are left out and counted: those whose answer is not sold in their locale, and
+those without any product in the catalogue. Nothing is drawn at random.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mlrcbench.sources.raw import find
 
 LOCALES = ("DE", "JP", "UK")
 COLUMNS = ("id", "locale", "title", "price", "brand", "color", "size", "model", "material", "author", "desc")
-LONGEST_CELL = 100_000  # characters; Python's csv module reads no longer ones unless it is told to
+LONGEST_CELL = 100_000  # characters; by default, Python's csv module does not read longer cells
 FIRST_ID = {"dev": 0, "test": 10_000_000}  # of the sessions; they are numbered in the organisers' order
 FEATURES = {
     "dev": "sessions_test_task1_phase1.csv",
@@ -35,22 +35,23 @@ ANSWERS = {
     "test": "phase2/gt_task1.csv|gt_task1_phase2.csv",
 }
 _ID = re.compile(r"[A-Za-z0-9]{10}")
-Catalogue = dict[str, dict[str, int]]  # locale -> id -> row of products.csv; -1 for what is not scored
+# Locale -> id -> row of products.csv; -1 if the locale is not scored.
+Catalogue = dict[str, dict[str, int]]
 
 
 def convert(raw: Path, public: Path, private: Path) -> None:
     """Write the files of the instance.
 
     Args:
-        raw: Holds `amazon-m2/` with `products_train.csv`, `sessions_train.csv`, and of both phases the
-            sessions and the answers.
+        raw: Holds `amazon-m2/` with `products_train.csv`, `sessions_train.csv`, and the sessions and answers
+            of both phases.
         public: Receives `products.csv`, `train.csv`, `dev_features.csv`, and `other_products.csv` and
             `other_train.csv` for the locales that are not scored.
         private: Receives for each split `inputs/features.csv`, and in `answers/` `truth.npy` and
             `row_locale.npy`, as the scorer reads them.
 
     Raises:
-        DataError: A file is missing or is not what it should be.
+        DataError: A file is missing or malformed.
     """
     folder = raw / "amazon-m2"
     csv.field_size_limit(1 << 30)
@@ -69,7 +70,7 @@ def rows_of(path: Path, *columns: str) -> Iterator[dict[str, str]]:
     """The rows of a table.
 
     Raises:
-        DataError: It lacks a column.
+        DataError: The table lacks a column.
     """
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
@@ -80,9 +81,9 @@ def rows_of(path: Path, *columns: str) -> Iterator[dict[str, str]]:
 
 
 def write_products(path: Path, public: Path) -> Catalogue:
-    """Write the catalogue by locale; the row of each product.
+    """Write the catalogue; return the row of each product.
 
-    Rows of a locale stand together, in the order of LOCALES, so that a row number tells its locale.
+    Rows are grouped by locale, in the order of LOCALES, so that a row number determines its locale.
     """
     sold: Catalogue = {name: {} for name in LOCALES}
     with ExitStack() as stack:
@@ -97,7 +98,7 @@ def write_products(path: Path, public: Path) -> Catalogue:
             locale, one = row["locale"], row["id"]
             ours = sold.setdefault(locale, {})
             if one in ours:
-                continue  # a second row of a product in its locale says nothing new to a list of ids
+                continue  # a second row of a product in its locale adds nothing to a list of ids
             ours[one] = len(ours) if locale in LOCALES else -1
             cells = [(row[name] or "")[:LONGEST_CELL] for name in COLUMNS]
             writers[locale if locale in LOCALES else "other"].writerow(cells)
@@ -113,7 +114,7 @@ def write_products(path: Path, public: Path) -> Catalogue:
 
 
 def _join(parts: list[Path], target: Path) -> None:
-    """Put tables without headers below one header; the parts are removed."""
+    """Join tables without headers below one header, and delete the parts."""
     with target.open("wb") as file:
         file.write((",".join(COLUMNS) + "\n").encode())
         for part in parts:
@@ -124,8 +125,8 @@ def _join(parts: list[Path], target: Path) -> None:
 
 
 def write_train(path: Path, public: Path, sold: Catalogue) -> None:
-    """Write the sessions with answers, scored locales and others apart."""
-    kept = left_out = 0
+    """Write the sessions with answers, those of scored locales and others in separate files."""
+    written = left_out = 0
     with ExitStack() as stack:
         writers = []
         for name in ("train.csv", "other_train.csv"):
@@ -138,16 +139,16 @@ def write_train(path: Path, public: Path, sold: Catalogue) -> None:
             if not items or answer not in sold.get(locale, {}):
                 left_out += 1
                 continue
-            kept += 1
+            written += 1
             writers[locale not in LOCALES].writerow([printed(items), answer, locale])
-    print(f"product-recommendation: {kept} sessions of train, {left_out} left out", flush=True)
+    print(f"product-recommendation: {written} sessions of train, {left_out} left out", flush=True)
 
 
 def write_features(split: str, sessions: Path, answers: Path, target: Path, sold: Catalogue) -> np.ndarray:
-    """Write what a method sees of a phase; (sessions, 2) int32: session id, and row of the answer.
+    """Write what a method sees of a phase; return int32 (sessions, 2): session id and row of the answer.
 
     Raises:
-        DataError: Sessions and answers do not belong together.
+        DataError: Sessions and answers do not match.
     """
     truth = []
     total = 0
@@ -156,14 +157,14 @@ def write_features(split: str, sessions: Path, answers: Path, target: Path, sold
         writer.writerow(["session_id", "prev_items", "locale"])
         asked = rows_of(sessions, "prev_items", "locale")
         try:
-            for row, told in zip(asked, rows_of(answers, "next_item"), strict=True):
+            for row, solution in zip(asked, rows_of(answers, "next_item"), strict=True):
                 total += 1
-                locale, answer = row["locale"], told["next_item"]
-                if told.get("locale", locale) != locale:
-                    raise DataError(f"row {total} of {answers} is of another locale than that of {sessions}")
+                locale, answer = row["locale"], solution["next_item"]
+                if solution.get("locale", locale) != locale:
+                    raise DataError(f"row {total} has another locale in {answers} than in {sessions}")
                 if locale not in LOCALES:
                     raise DataError(
-                        f"row {total} of {sessions} is of the locale {locale!r}, which is not scored"
+                        f"row {total} of {sessions} has the locale {locale!r}, which is not scored"
                     )
                 items = known(row["prev_items"], sold[locale])
                 if items and answer in sold[locale]:
@@ -178,7 +179,7 @@ def write_features(split: str, sessions: Path, answers: Path, target: Path, sold
 
 
 def known(text: str, sold: dict[str, int]) -> list[str]:
-    """The ids in a printed numpy array, first to last, without those that the catalogue lacks."""
+    """The ids in a printed numpy array, first to last, without those that are not in the catalogue."""
     return [one for one in _ID.findall(text) if one in sold]
 
 

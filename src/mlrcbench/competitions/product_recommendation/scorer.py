@@ -1,9 +1,10 @@
-"""Scorer: how far up its session's list does the answer stand?
+"""Scorer: how high is the answer in its session's list?
 
 The artefact is one array with a row per session: the session's id, then 100 row numbers of
-`products.csv`. Sessions are matched by id, never by order. A plain int32 array is what scales: 317,000
-sessions of the real data take 128 MB, the size is known before a byte is read, and ids as JSON text would
-take three times that. A row number names a product and a locale, so a list can be held to its session's.
+`products.csv`. Sessions are matched by id, never by order. A plain int32 array is used because it scales:
+317,000 sessions of the real data take 128 MB, the size is known before a byte is read, and ids as JSON text
+would take three times as much. A row number identifies a product and a locale, so the scorer can check that
+a list keeps to the locale of its session.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def score(artefacts: Path, answers: Path) -> Score:
             `row_locale.npy`, int8 (rows,): the number of each row's locale.
 
     Returns:
-        Value: MRR@100. Details: `recall` (share of answers in their list), the MRR of each locale, and
-        `mrr_character_offset` (see `character_offset`).
+        Value: MRR@100. Details: `recall` (the share of answers that are in their list), the MRR of each
+        locale, and `mrr_character_offset` (see `character_offset`).
 
     Raises:
         SubmissionError: The artefact breaks a rule; the text says which.
@@ -42,8 +43,8 @@ def score(artefacts: Path, answers: Path) -> Score:
     truth = np.load(answers / "truth.npy", allow_pickle=False).astype(np.int64)
     row_locale = np.load(answers / "row_locale.npy", allow_pickle=False)
     shape = (len(truth), 1 + LISTED)
-    found = read_npy(artefacts / _FILE, shape=shape, dtype="<i4").astype(np.int32, copy=False)
-    lists = found[match(found[:, 0].astype(np.int64), truth[:, 0]), 1:]
+    table = read_npy(artefacts / _FILE, shape=shape, dtype="<i4").astype(np.int32, copy=False)
+    lists = table[match(table[:, 0].astype(np.int64), truth[:, 0]), 1:]
     locale = row_locale[truth[:, 1]]
     ranks = np.zeros(len(truth), dtype=np.int64)
     for start in range(0, len(truth), _CHUNK):
@@ -63,28 +64,28 @@ def score(artefacts: Path, answers: Path) -> Score:
 
 
 def reciprocal(ranks: Ints) -> npt.NDArray[np.float64]:
-    """1 / rank of each answer, 0 where the rank is 0, which stands for absent."""
+    """1 / rank of each answer; 0 where the rank is 0, which means absent."""
     gains: npt.NDArray[np.float64] = np.where(ranks > 0, 1.0 / np.maximum(ranks, 1), 0.0)
     return gains
 
 
 def character_offset(ranks: Ints) -> npt.NDArray[np.float64]:
-    """What an evaluator gives that looks for the answer in the list's printed text.
+    """The result of an evaluator that looks for the answer in the printed text of the list.
 
     The reference code of the benchmark writes lists to CSV, reads them back as text
-    `['B012345678', 'B0...', ...]`, and takes the place of the answer's first character for its rank: with
-    ids of ten characters 3 + 14 (rank - 1). Published baselines are on that scale; it is reported for
-    comparison and counts for nothing.
+    `['B012345678', 'B0...', ...]`, and takes the position of the answer's first character for its rank. With
+    ids of ten characters this is 3 + 14 (rank - 1). Published baselines are on that scale. It is reported
+    for comparison and does not count.
     """
     gains: npt.NDArray[np.float64] = np.where(ranks > 0, 1.0 / (14 * np.maximum(ranks, 1) - 11), 0.0)
     return gains
 
 
-def match(submitted: Ints, wanted: Ints) -> Ints:
-    """For each wanted session the row of the artefact that has its id.
+def match(submitted: Ints, asked: Ints) -> Ints:
+    """For each session of `asked`, the row of the artefact that has its id.
 
     Raises:
-        SubmissionError: The ids are not those of the features file, each once.
+        SubmissionError: The artefact does not have each id of the features file exactly once.
     """
     order = np.argsort(submitted, kind="stable")
     ids = submitted[order]
@@ -93,8 +94,8 @@ def match(submitted: Ints, wanted: Ints) -> Ints:
         raise SubmissionError(
             f"{_FILE}: session {twice[0]} has more than one row; write one for each session"
         )
-    places = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-    missing = wanted[ids[places] != wanted]
+    places = np.minimum(np.searchsorted(ids, asked), len(ids) - 1)
+    missing = asked[ids[places] != asked]
     if len(missing):
         raise SubmissionError(
             f"{_FILE}: {len(missing)} sessions of inputs/features.csv have no row, among them {missing[0]}; "
@@ -109,7 +110,7 @@ def check_lists(
     locale: npt.NDArray[np.int8],
     row_locale: npt.NDArray[np.int8],
 ) -> None:
-    """Raise SubmissionError unless each list (m, 100) has different rows of its session's locale."""
+    """Raise SubmissionError unless each list (m, 100) has different rows, all of its session's locale."""
     outside = (lists < 0) | (lists >= len(row_locale))
     if outside.any():
         row, column = np.argwhere(outside)[0]

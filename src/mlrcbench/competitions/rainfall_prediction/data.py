@@ -1,19 +1,19 @@
 """Data: an imaginary weather, seen by a satellite and, in the middle, by a radar.
 
-Storm systems drift with the wind over a plane. Each gives birth to rain cells that grow and
-decay. The radar sees the rain of the central part on a grid that is six times finer; the satellite
-sees what stands above it: cold tops that outlive the rain, optical thickness, water vapour. A
-movie is drawn from its cells directly, frame by frame, so that short sequences are cheap and
-independent of each other.
+Storm systems drift with the wind over a plane. Each gives birth to rain cells that grow and decay. The
+radar sees the rain of the central part on a grid that is four times finer. The satellite sees what is above
+the rain: cold tops that outlive it, optical thickness, water vapour.
 
-What keeps the short ways closed:
+What connects cloud and rain, the `Law`, is drawn for each instance. A method that has learnt the laws of
+worlds of other seeds must learn again from the public data of its own world.
 
-- The rain of every split is mapped by rank to one fixed curve of rates, so that each threshold is
-  exceeded equally often in every instance, and a constant is worth the same everywhere.
-- Cold is not wet: tops trail behind their rain and outlive it, their height says little about it, and
-  cirrus drifts faster. Low cloud is bright by day, and visible bands are dark by night.
-- Dev and test sequences are independent draws, in random order: none continues another.
-- The test year has other calibration and other winds: what is fixed on absolute brightness drifts.
+Shortcuts that the generator rules out:
+
+- The rain of every split is mapped by rank to one curve: a constant has the same score everywhere.
+- Cold does not mean wet: tops are seen away from their rain and outlive it, their height says little about
+  it, and cirrus drifts otherwise. Low cloud is bright by day, and visible bands are dark by night.
+- All sequences are independent draws: none continues another.
+- The test year has another calibration and other winds: methods that rely on absolute brightness fail.
 
 Lengths are in satellite pixels, times in steps of 15 minutes, rain rates in mm/h.
 """
@@ -27,49 +27,75 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlrcbench.errors import DataError
-
 Array = npt.NDArray[Any]
 Rng = np.random.Generator
 
 _INFRARED = ("IR_016", "IR_039", "IR_087", "IR_097", "IR_108", "IR_120", "IR_134")
 BANDS = (*_INFRARED, "VIS006", "VIS008", "WV_062", "WV_073")
+SOLAR = np.array([name.startswith("VIS") or name == "IR_016" for name in BANDS])
 
 # Sizes of an instance.
-SIDE, TARGET, ZOOM = 24, 4, 6  # satellite pixels, those the radar covers, radar pixels in one of them
-PERIODS, PERIOD = 96, 30  # the training year: periods and frames of each
-SEQUENCES, SEEN, AHEAD = 480, 4, 12  # of dev and of test; frames given and frames to be predicted
+SIDE, TARGET, ZOOM = 16, 4, 4  # satellite pixels; those that the radar covers; radar pixels in one of them
+TRAINING, SEQUENCES = 1600, 900  # sequences of the training year; of dev and of test
+SEEN = 4  # frames that are given
+TIMES = (0, 1, 2, 3, 5, 7, 9, 11, 13, 15)  # of the radar, in steps: the frames seen, then those to predict
 
 # How often a rate is reached, in every split: (rate in mm/h, share of pixels and times).
-CURVE = ((0.2, 0.11), (1.0, 0.05), (5.0, 0.0135), (10.0, 0.0062), (15.0, 0.003), (35.0, 1e-5))
+CURVE = ((0.2, 0.12), (1.0, 0.065), (5.0, 0.03), (10.0, 0.018), (15.0, 0.011), (50.0, 1e-5))
 
-# The weather.
-SPEED = 0.5  # pixels per step
-RATE = 1.3e-4  # systems born per pixel and step
-SYSTEM_LIFE, CELL_LIFE = 36.0, 42.0  # steps, mean
+# The weather, the same in all instances.
+RATE = 2.6e-4  # systems born per pixel and step
+SYSTEM_LIFE, CELL_LIFE = 36.0, 36.0  # steps, mean
 CELLS = 5.0  # per system, mean
-SCATTER = 1.5  # of the cells of a system, pixels
-MARGIN = 5.0  # beyond the picture, where systems may still matter
-LEAD = 3.0  # steps by which a cloud is seen before its rain
-TRAIL = 2.0  # by which high cloud is seen behind its rain, pixels
-NOISE = 0.3  # of a satellite pixel, K
+SCATTER = 1.1  # pixels, of the cells of a system
+CHUNK = 50  # movies that are drawn together
+MARGIN = 3.5  # pixels beyond the picture where systems may still matter
+
+# Sizes of effects whose directions are drawn.
+SPEED = 0.32  # of the mean wind, pixels per step
+TRAIL = 1.4  # pixels between a high cloud in the picture and its rain
+NOISE = 0.3  # K, of a satellite pixel
+FAVOUR = 0.3  # sd of the log of rain, each from moisture and from the hour
+PRINT = 6.0  # K, norm of the responses to each of thin, deep and low cloud, at right angles to all others
+
+# Of the thermal bands: share of the ground that is seen, temperature of the rest, and by how many K
+# tops, cirrus and moisture are colder.
+_THERMAL = (
+    (0.97, 0.97, 0.65, 1.0, 0.98, 0.6, 0.0, 0.05),
+    (260.0, 260.0, 255.0, 260.0, 260.0, 240.0, 238.0, 255.0),
+    (72.0, 75.0, 49.0, 75.0, 75.0, 45.0, 22.0, 38.0),
+    (55.0, 56.0, 37.0, 58.0, 60.0, 35.0, 16.0, 26.0),
+    (0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 4.0, 6.0),
+)
+_CENTRE = np.where(SOLAR, 0.0, 260.0).astype(np.float32)[:, None, None]  # a change of gain keeps this value
+_SCALE = np.where(SOLAR, 0.01, 1.0)  # unit of a change of offset
+_NOISE = np.where(SOLAR, 0.01, NOISE).astype(np.float32)[:, None, None]
+_RADAR = (SIDE - TARGET) / 2 + (np.arange(TARGET * ZOOM) + 0.5) / ZOOM  # centres of pixels along one side
 
 
 @dataclass(frozen=True)
-class Region:
-    """What is the same in all years.
+class Law:
+    """What connects cloud and rain in one instance."""
 
-    Attributes:
-        wind: Mean drift, pixels per step, (2,): x, y.
-        trail: Shift of high cloud in the picture, pixels, (2,): against the wind, within 60 degrees.
-        relief: Factor of the rain at each radar pixel, (24, 24).
-        blocked: Radar pixels without a measurement, (24, 24).
-    """
+    wind: Array  # mean drift of storm systems, pixels per step, (2,): x, y
+    cirrus_wind: Array  # turns and scales a drift into that of the cirrus, (2, 2)
+    low_wind: Array  # the same for low cloud
+    trail: Array  # shift of high cloud in the picture, pixels, (2,)
+    lead: float  # steps by which a cloud is seen before its rain
+    pulses: Array  # rise and fall of a cell's rain, cloud top and optical thickness, (3, 2)
+    moisture: Array  # amplitudes and phases of the log of rain over moisture, (2, 3)
+    daily: Array  # the same over the hour, (2, 2)
+    thermal: Array  # response of the thermal bands to each layer, (8, 8)
+    solar: Array  # response of the other bands, (3, 4)
+    deep: float  # how fast thick cloud becomes opaque
 
-    wind: Array
-    trail: Array
-    relief: Array
-    blocked: Array
+    def favour(self, moist: Array, hour: Array) -> Array:
+        """Log of the factor by which rain is stronger, from moisture (..., n, n) and hour (..., 1, 1)."""
+        total: Array = np.zeros_like(moist)
+        for (amplitudes, phases), value in ((self.moisture, moist), (self.daily, 2 * np.pi * hour / 24)):
+            for number, (amplitude, phase) in enumerate(zip(amplitudes, phases, strict=True), 1):
+                total = total + amplitude * np.cos(number * value + phase)
+        return total
 
 
 @dataclass(frozen=True)
@@ -83,162 +109,181 @@ class Year:
 
 @dataclass(frozen=True)
 class Cells:
-    """The rain cells of one movie; all attributes have one entry per cell.
+    """The rain cells of one movie; all attributes have one entry per cell."""
 
-    Attributes:
-        x: Where the centre would be at time 0 without birth and death, pixels.
-        y: Likewise.
-        dx: Own drift, pixels per step.
-        dy: Likewise.
-        birth: Step.
-        life: Steps.
-        size: Standard deviation of the rain, pixels.
-        peak: Largest rain rate before it is mapped to the curve.
-        cover: Cloud top's size in units of the rain's.
-        tall: How high and opaque its top becomes, 1 for most.
-    """
-
-    x: Array
+    x: Array  # where the centre would be at time 0 without birth and death, in pixels
     y: Array
-    dx: Array
+    dx: Array  # the cell's own drift, in pixels per step
     dy: Array
-    birth: Array
-    life: Array
-    size: Array
-    peak: Array
-    cover: Array
-    tall: Array
+    birth: Array  # step at which the cell is born
+    life: Array  # number of steps that it lives
+    size: Array  # standard deviation of the rain, in pixels
+    peak: Array  # largest rain rate before it is mapped to the curve
+    cover: Array  # size of the cloud top relative to the size of the rain
+    tall: Array  # how high and opaque the cloud top becomes, typically 1
+
+    def age(self, times: Array, lead: float, stretch: float) -> Array:
+        """Share of its life that each cell has completed, (cells, times), if born `lead` steps earlier."""
+        return (times - self.birth[:, None] + lead) / (self.life[:, None] * stretch + lead)
+
+    def draw(self, axis: Array, amount: Array, size: Array, times: Array, path: Array) -> Array:
+        """Sum of Gaussians (times, n, n), `amount` (cells, times) high, that move along `path` (times, 2)."""
+        alive = amount.any(1)
+        steps = times[:, None] - self.birth[alive]
+        width, parts = size[alive].astype(np.float32)[:, None], []
+        for place, drift, move in ((self.x, self.dx, path[:, :1]), (self.y, self.dy, path[:, 1:])):
+            centre = (place[alive] + drift[alive] * steps + move).astype(np.float32)
+            off = (axis.astype(np.float32) - centre[:, :, None]) / width
+            parts.append(np.exp(-0.5 * off * off))
+        weighted = parts[1] * amount[alive].T.astype(np.float32)[:, :, None]
+        picture: Array = weighted.swapaxes(1, 2) @ parts[0]
+        return picture
 
 
 @dataclass(frozen=True)
 class Waves:
-    """A smooth random field of mean 0 and variance 1, a sum of plane waves."""
+    """Smooth random fields of mean 0 and variance 1, sums of plane waves; attributes are (movies, waves)."""
 
     kx: Array
     ky: Array
     phase: Array
 
     def on_grid(self, axis: Array, path: Array) -> Array:
-        """Values (frames, n, n) on a square grid, when the field is moved along `path`, (frames, 2)."""
-        phases = self.phase - path[:, :1] * self.kx - path[:, 1:] * self.ky
-        columns = np.exp(1j * np.outer(self.kx, axis)).astype(np.complex64)
-        rows = np.exp(1j * np.outer(self.ky, axis)).astype(np.complex64)
-        weighted = np.exp(1j * phases).astype(np.complex64)[:, None, :] * rows.T
-        field: Array = (weighted @ columns).real * np.float32(np.sqrt(2 / len(self.kx)))
-        return field
+        """Values (movies, frames, n, n) on a grid while each moves along its `path`, (movies, frames, 2)."""
+        phases = self.phase[:, None] - path[..., :1] * self.kx[:, None] - path[..., 1:] * self.ky[:, None]
+        columns = np.exp(1j * (self.kx[..., None] * axis).astype(np.float32))
+        rows = np.exp(1j * (self.ky[..., None] * axis).astype(np.float32)).swapaxes(1, 2)
+        weighted = np.exp(1j * phases.astype(np.float32))[:, :, None, :] * rows[:, None]
+        frames, side = path.shape[1], len(axis)
+        field: Array = (weighted.reshape(len(path), frames * side, -1) @ columns).real
+        scale = np.float32(np.sqrt(2 / self.kx.shape[1]))
+        return field.reshape(len(path), frames, side, side) * scale
 
-    def at(self, x: Array, y: Array) -> Array:
-        """Values at points."""
-        angles = np.outer(x, self.kx) + np.outer(y, self.ky) + self.phase
-        values: Array = np.cos(angles).sum(1) * np.sqrt(2 / len(self.kx))
+    def at(self, movie: int, x: Array, y: Array) -> Array:
+        """Values of one movie's field at the points (x, y)."""
+        angles = np.outer(x, self.kx[movie]) + np.outer(y, self.ky[movie]) + self.phase[movie]
+        values: Array = np.cos(angles).sum(1) * np.sqrt(2 / self.kx.shape[1])
         return values
 
 
 def build(public: Path, private: Path, *, seed: int, tier: str) -> None:
-    """Write the files of one instance.
+    """Write the files of one instance; `seed` decides every byte, and `tier` is always "mini".
 
-    `public/` gets `train.reflbt.npy`, (96, 30, 11, 24, 24) float16, and `train.rates.npy`, (96, 30,
-    24, 24) float32; `inputs/` of each split `reflbt.npy`, (480, 4, 11, 24, 24) float16; `answers/`
-    `rates.npy`, (480, 12, 24, 24) float32. Rates that were not measured are NaN.
-
-    Args:
-        public: Folder for what an agent may read at any time.
-        private: Folder for the inputs and answers of both splits.
-        seed: Secret-derived, 0 <= seed < 2**63; decides every byte.
-        tier: "mini".
-
-    Raises:
-        DataError: For any other tier.
+    `public/` receives `train.reflbt.npy`, (1600, 4, 11, 16, 16) float16, and `train.rates.npy`,
+    (1600, 10, 16, 16) float32: the rain of the four frames, then that of the six to predict. For each
+    split, `inputs/` receives `reflbt.npy`, (900, 4, 11, 16, 16) float16, and `answers/` receives
+    `rates.npy`, (900, 6, 16, 16) float32. Rates that were not measured are NaN.
     """
-    if tier != "mini":
-        raise DataError(
-            f"the {tier} tier of rainfall-prediction cannot be built by this version: its data may not be "
-            "passed on; use tier='mini', which is generated from the seed"
-        )
-    region = make_region(np.random.default_rng([seed, 0]))
-    first = make_year(np.random.default_rng([seed, 1]), region, drift=0.0)
-    second = make_year(np.random.default_rng([seed, 2]), region, drift=1.0)
-    reflbt, rates = make_movies(
-        np.random.default_rng([seed, 3]), region, first, count=PERIODS, seen=PERIOD, frames=PERIOD
-    )
-    np.save(public / "train.reflbt.npy", reflbt)
-    np.save(public / "train.rates.npy", rates)
-    print(f"rainfall-prediction: {PERIODS} training periods", flush=True)
-    for part, (split, year) in enumerate((("dev", first), ("test", second)), 4):
+    del tier
+    rng = np.random.default_rng([seed, 0])
+    law, (relief, blocked) = make_law(rng), make_land(rng)
+    first = make_year(np.random.default_rng([seed, 1]), law, drift=0.0)
+    second = make_year(np.random.default_rng([seed, 2]), law, drift=1.0)
+    for part, (name, year, count) in enumerate(
+        (("train", first, TRAINING), ("dev", first, SEQUENCES), ("test", second, SEQUENCES)), 3
+    ):
+        times = TIMES if name == "train" else TIMES[SEEN:]
         rng = np.random.default_rng([seed, part])
-        reflbt, rates = make_movies(rng, region, year, count=SEQUENCES, seen=SEEN, frames=SEEN + AHEAD)
-        np.save(private / split / "inputs" / "reflbt.npy", reflbt)
-        np.save(private / split / "answers" / "rates.npy", np.ascontiguousarray(rates[:, SEEN:]))
-        print(f"rainfall-prediction: {SEQUENCES} {split} sequences", flush=True)
+        reflbt, rain = make_movies(rng, law, year, count=count, times=np.array(times))
+        rates = to_curve(rain * relief, blocked)
+        train, held = public / "train", private / name
+        np.save(f"{train}.reflbt.npy" if name == "train" else held / "inputs" / "reflbt.npy", reflbt)
+        np.save(f"{train}.rates.npy" if name == "train" else held / "answers" / "rates.npy", rates)
+        print(f"rainfall-prediction: {count} sequences of {name}", flush=True)
 
 
-def make_region(rng: Rng) -> Region:
-    """Draw where the wind blows, how the land shapes the rain, and what the radar cannot see."""
+def make_law(rng: Rng) -> Law:
+    """Draw a law."""
     angle = rng.uniform(0, 2 * np.pi)
-    wind = SPEED * np.array([np.cos(angle), np.sin(angle)])
-    relief = np.exp(0.2 * make_waves(rng, 1.2).on_grid(radar_axis(), np.zeros((1, 2)))[0])
+    aside = angle + rng.choice([-1, 1]) * rng.uniform(np.pi / 3, 2 * np.pi / 3)
+    typical, summit = np.array(_THERMAL).T, rng.uniform(0.42, 0.58)  # share of a life before its maximum
+    spread = np.exp(0.15 * rng.standard_normal((len(typical), 3)))
+    known = np.c_[typical[:, 0], typical[:, 2:] * spread]
+    prints = np.linalg.qr(np.c_[known, rng.standard_normal((len(typical), 3))])[0][:, -3:]
+    return Law(
+        wind=SPEED * np.array([np.cos(angle), np.sin(angle)]),
+        cirrus_wind=rng.uniform(1.1, 1.6) * rotation(rng.uniform(-0.5, 0.5)),
+        low_wind=rng.uniform(0.4, 0.9) * rotation(rng.uniform(-0.7, 0.7)),
+        trail=TRAIL * np.array([np.cos(aside), np.sin(aside)]),
+        lead=rng.uniform(2.6, 3.4),
+        pulses=np.outer(rng.uniform([1.8, 1.2, 1.8], [2.4, 1.8, 2.4]), [summit, 1 - summit]),
+        moisture=make_series(rng, 3),
+        daily=make_series(rng, 2),
+        thermal=np.c_[typical[:, :2], known[:, 1:], PRINT * prints],
+        solar=np.array([[0.25, 0.45, 0.0, 0.25], [0.1, 0.75, 0.1, 0.0], [0.25, 0.6, 0.1, 0.0]])
+        * np.exp(0.2 * rng.standard_normal((3, 4))),
+        deep=np.exp(rng.uniform(np.log(0.3), np.log(0.5))),
+    )
+
+
+def make_series(rng: Rng, count: int) -> Array:
+    """Amplitudes and phases (2, count) of waves whose sum has a standard deviation of `FAVOUR`."""
+    amplitude = rng.standard_normal(count) / np.arange(1, count + 1)
+    amplitude *= FAVOUR * np.sqrt(2 / (amplitude**2).sum())
+    return np.array([amplitude, rng.uniform(0, 2 * np.pi, count)])
+
+
+def rotation(angle: float) -> Array:
+    """Matrix (2, 2) that turns rows by an angle."""
+    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+
+
+def pulse(age: Array, rise: float, fall: float) -> Array:
+    """Growth and decay: age^rise (1 - age)^fall, scaled to a maximum of 1; zero outside (0, 1)."""
+    peak = rise / (rise + fall)
+    inside = np.clip(age, 0.0, 1.0)
+    value: Array = inside**rise * (1 - inside) ** fall / (peak**rise * (1 - peak) ** fall)
+    return value
+
+
+def make_land(rng: Rng) -> tuple[Array, Array]:
+    """Draw how the land scales the rain of each radar pixel, and whether the radar is blind there."""
+    relief = np.exp(0.2 * make_waves(rng, 1, 1.2).on_grid(_RADAR, np.zeros((1, 1, 2)))[0, 0])
     # A sector of 12 degrees behind a hill, seen from a radar at the edge of the target.
-    axis = radar_axis() - SIDE / 2
+    axis = _RADAR - SIDE / 2
     x, y = np.meshgrid(axis, axis)
     site, beam = rng.uniform(0, 2 * np.pi), rng.uniform(-0.5, 0.5)
     x, y = x + 2.5 * np.cos(site), y + 2.5 * np.sin(site)
     off = np.angle(np.exp(1j * (np.arctan2(y, x) - site - beam)))
-    blocked = (np.abs(off) < 0.1) & (np.hypot(x, y) > 1.5)
-    behind = angle + np.pi + rng.uniform(-np.pi / 3, np.pi / 3)
-    return Region(wind, TRAIL * np.array([np.cos(behind), np.sin(behind)]), relief, blocked)
+    return relief, (np.abs(off) < 0.1) & (np.hypot(x, y) > 1.5)
 
 
-def make_year(rng: Rng, region: Region, drift: float) -> Year:
-    """Draw a year; `drift` 0 leaves it as the training year is."""
+def make_year(rng: Rng, law: Law, drift: float) -> Year:
+    """Draw a year; with `drift` 0 it is like the training year."""
     count = len(BANDS)
     gain = 1 + drift * 0.04 * rng.standard_normal(count)
     offset = drift * rng.choice([-1.0, 1.0], count) * rng.uniform(0.7, 1.5, count)
-    return Year(gain, offset, region.wind + drift * 0.08 * rng.standard_normal(2))
+    return Year(gain, offset, law.wind + drift * 0.06 * rng.standard_normal(2))
 
 
-def make_waves(rng: Rng, scale: float, count: int = 20) -> Waves:
-    """A field whose values are alike over about `scale` pixels."""
-    k = rng.standard_normal((2, count)) / scale
-    return Waves(k[0], k[1], rng.uniform(0, 2 * np.pi, count))
+def make_waves(rng: Rng, movies: int, scale: float, count: int = 20) -> Waves:
+    """Draw fields whose values are similar over about `scale` pixels."""
+    k = rng.standard_normal((2, movies, count)) / scale
+    return Waves(k[0], k[1], rng.uniform(0, 2 * np.pi, (movies, count)))
 
 
-def radar_axis() -> Array:
-    """Centres of the radar pixels along one side, in satellite pixels."""
-    return (SIDE - TARGET) / 2 + (np.arange(TARGET * ZOOM) + 0.5) / ZOOM
-
-
-def make_movies(
-    rng: Rng, region: Region, year: Year, *, count: int, seen: int, frames: int
-) -> tuple[Array, Array]:
-    """Independent movies and their rain, mapped to the curve.
-
-    Args:
-        rng: Random stream of this part of the instance.
-        region: What does not change.
-        year: Calibration and wind.
-        count: Number of movies.
-        seen: Frames that the satellite delivers.
-        frames: Frames that the radar measures, from the same first one on.
+def make_movies(rng: Rng, law: Law, year: Year, *, count: int, times: Array) -> tuple[Array, Array]:
+    """Draw independent movies; the radar measures at `times`, (n,), in steps from the first frame seen.
 
     Returns:
-        Brightness, (count, seen, 11, 24, 24) float16: K, or reflectance for IR_016 and VIS. Rain rates,
-        (count, frames, 24, 24) float32 in mm/h, NaN where blocked.
+        Brightness, (count, 4, 11, 16, 16) float16: K, or reflectance for IR_016 and VIS. Rain,
+        (count, n, 16, 16) float32, before land and curve.
     """
-    brightness = np.empty((count, seen, len(BANDS), SIDE, SIDE), dtype=np.float16)
-    rain = np.empty((count, frames, TARGET * ZOOM, TARGET * ZOOM), dtype=np.float32)
-    for number in range(count):
-        movie = Movie(rng, year, frames)
-        rain[number] = movie.rain(region)
-        picture = movie.picture(region, seen)
-        picture += _NOISE_OF_BAND[:, None, None] * rng.standard_normal(picture.shape, dtype=np.float32)
-        centre, gain = _CENTRE_OF_BAND[:, None, None], year.gain[:, None, None].astype(np.float32)
-        offset = (year.offset * _SCALE_OF_BAND)[:, None, None].astype(np.float32)
-        brightness[number] = centre + (picture - centre) * gain + offset
-    return brightness, to_curve(rain, region.blocked)
+    brightness = np.empty((count, SEEN, len(BANDS), SIDE, SIDE), dtype=np.float16)
+    rain = np.empty((count, len(times), TARGET * ZOOM, TARGET * ZOOM), dtype=np.float32)
+    gain, offset = (part.astype(np.float32)[:, None, None] for part in (year.gain, year.offset * _SCALE))
+    for start in range(0, count, CHUNK):
+        part = slice(start, min(start + CHUNK, count))
+        movies = Movies(rng, law, year, part.stop - start)
+        rain[part] = movies.rain(times)
+        picture = movies.picture()
+        picture += _NOISE * rng.standard_normal(picture.shape, dtype=np.float32)
+        brightness[part] = _CENTRE + (picture - _CENTRE) * gain + offset
+    return brightness, rain
 
 
 def to_curve(rain: Array, blocked: Array) -> Array:
-    """Map rain by rank to `CURVE`, (movies, frames, n, n); nothing below 0.2 mm/h, NaN where blocked."""
+    """Map rain (movies, frames, n, n) by rank to `CURVE`; 0 below 0.2 mm/h, NaN where blocked."""
     mapped = np.full(rain.shape, np.nan, dtype=np.float32)
     values = rain[:, :, ~blocked]
     flat = values.ravel()
@@ -253,79 +298,62 @@ def to_curve(rain: Array, blocked: Array) -> Array:
     return mapped
 
 
-class Movie:
-    """One movie of weather; the radar's rain and the satellite's picture are drawn from it."""
+class Movies:
+    """Independent movies of weather; the radar's rain and the satellite's pictures are drawn from them."""
 
-    def __init__(self, rng: Rng, year: Year, frames: int) -> None:
-        wind = year.wind + 0.11 * rng.standard_normal(2)
-        gusts = np.cumsum(0.012 * rng.standard_normal((frames, 2)), 0)
-        self.path = np.cumsum(wind + gusts - gusts.mean(0), 0)
-        self.shear = 0.25 * rng.standard_normal(2)
-        self.hour = rng.uniform(0, 24)
-        self.moisture = make_waves(rng, 7.0)
-        self.cirrus = make_waves(rng, 2.5)
-        self.low = make_waves(rng, 2.0)
-        self.texture = make_waves(rng, 0.4, 40)
-        self.cells = make_cells(rng, self.path, self.moisture)
+    def __init__(self, rng: Rng, law: Law, year: Year, count: int) -> None:
+        self.law = law
+        wind = year.wind + 0.09 * rng.standard_normal((count, 1, 2))
+        gusts = np.cumsum(0.01 * rng.standard_normal((count, TIMES[-1] + 1, 2)), 1)
+        self.path = np.cumsum(wind + gusts - gusts.mean(1, keepdims=True), 1)
+        self.shift = law.trail + 0.2 * rng.standard_normal((count, 2))
+        self.hour = rng.uniform(0, 24, (count, 1, 1, 1))
+        self.moisture = make_waves(rng, count, 5.0)
+        self.cirrus = make_waves(rng, count, 2.0)
+        self.low = make_waves(rng, count, 1.6)
+        self.texture = make_waves(rng, count, 0.4, 30)
+        self.cells = [make_cells(rng, path, self.moisture, movie) for movie, path in enumerate(self.path)]
 
-    def rain(self, region: Region) -> Array:
-        """Rain (frames, 24, 24) on the radar's grid, before it is mapped to the curve."""
-        cells, axis = self.cells, radar_axis()
-        amount = cells.peak[:, None] * pulse(self.age(0.0, 1.0), 1.0, 1.2)
-        rain = self.draw(axis, amount, cells.size, np.zeros(2))
-        return rain * np.exp(0.25 * self.texture.on_grid(axis, self.path)) * region.relief
+    def rain(self, times: Array) -> Array:
+        """Rain (movies, times, 16, 16) on the radar's grid, before land and curve."""
+        law, axis, path = self.law, _RADAR, self.path[:, times]
+        moist, texture = (waves.on_grid(axis, path) for waves in (self.moisture, self.texture))
+        rain: Array = np.exp(0.25 * texture + law.favour(moist, self.hour)).astype(np.float32)
+        for movie, cells in enumerate(self.cells):
+            amount = cells.peak[:, None] * pulse(cells.age(times, 0.0, 1.0), *law.pulses[0])
+            rain[movie] *= cells.draw(axis, amount, cells.size, times, path[movie])
+        return rain
 
-    def picture(self, region: Region, seen: int) -> Array:
-        """Brightness (seen, 11, 24, 24) without noise, in the order of `BANDS`."""
-        cells, axis, path = self.cells, np.arange(SIDE) + 0.5, self.path[:seen]
-        shift = region.trail + self.shear
-        height = cells.tall[:, None] * pulse(self.age(LEAD, 1.6)[:, :seen], 0.8, 0.6)
-        depth = 1.5 * cells.peak[:, None] * pulse(self.age(LEAD, 1.0)[:, :seen], 1.0, 1.2)
-        top = 1 - np.exp(-0.6 * self.draw(axis, height, cells.size * cells.cover, shift))
-        thick = self.draw(axis, depth, 1.2 * cells.size, shift)
-        cirrus = 0.95 / (1 + np.exp(1.7 - 3 * self.cirrus.on_grid(axis, 1.25 * path)))
-        low = 1 / (1 + np.exp(1 - 3 * self.low.on_grid(axis, 0.8 * path)))
-        moist = self.moisture.on_grid(axis, path)
-        hours = self.hour + 0.25 * np.arange(seen)
-        sun = np.maximum(0, np.cos((hours - 12) / 12 * np.pi))[:, None, None]
-        ground = 286 + 6 * np.cos((hours - 14) / 12 * np.pi)[:, None, None] - 6 * low
-        return bands(ground, sun, moist, low, cirrus, top=top, thick=thick)
-
-    def age(self, lead: float, stretch: float) -> Array:
-        """Share of its life that each cell has behind it, (cells, frames), begun `lead` steps early."""
-        begun = np.arange(len(self.path)) - self.cells.birth[:, None] + lead
-        return begun / (self.cells.life[:, None] * stretch + lead)
-
-    def draw(self, axis: Array, amount: Array, size: Array, shift: Array) -> Array:
-        """Sum of round Gaussians, (frames, n, n) on a square grid; `amount` is (cells, frames)."""
-        cells, frames = self.cells, amount.shape[1]
-        steps = np.arange(frames) - cells.birth[:, None]
-        parts = []
-        for place, drift, move, by in (
-            (cells.x, cells.dx, self.path[:frames, 0], shift[0]),
-            (cells.y, cells.dy, self.path[:frames, 1], shift[1]),
-        ):
-            centre = place[:, None] + drift[:, None] * steps + move + by
-            off = (axis - centre.T[:, :, None]).astype(np.float32) / size.astype(np.float32)[:, None]
-            parts.append(np.exp(-0.5 * off * off))
-        picture: Array = (parts[1] * amount.T.astype(np.float32)[:, :, None]).transpose(0, 2, 1) @ parts[0]
-        return picture
+    def picture(self) -> Array:
+        """Brightness (movies, 4, 11, 16, 16) without noise, in the order of `BANDS`."""
+        law, axis, times = self.law, np.arange(SIDE) + 0.5, np.arange(SEEN)
+        path = self.path[:, :SEEN]
+        above, thick = [], []
+        for cells, place in zip(self.cells, path + self.shift[:, None], strict=True):
+            height = cells.tall[:, None] * pulse(cells.age(times, law.lead, 1.5), *law.pulses[1])
+            above.append(cells.draw(axis, height, cells.size * cells.cover, times, place))
+            depth = 1.5 * cells.peak[:, None] * pulse(cells.age(times, law.lead, 1.0), *law.pulses[2])
+            thick.append(cells.draw(axis, depth, 1.2 * cells.size, times, place))
+        cirrus = 0.95 / (1 + np.exp(1.7 - 3 * self.cirrus.on_grid(axis, path @ law.cirrus_wind)))
+        low = 1 / (1 + np.exp(1 - 3 * self.low.on_grid(axis, path @ law.low_wind)))
+        hours = self.hour + 0.25 * times[:, None, None]
+        moist, top = self.moisture.on_grid(axis, path), 1 - np.exp(-0.6 * np.stack(above))
+        return picture_of(law, hours, moist, low, cirrus, top=top, thick=np.stack(thick))
 
 
-def make_cells(rng: Rng, path: Array, moisture: Waves) -> Cells:
-    """Draw the systems that may cross the picture, and their cells.
+def make_cells(rng: Rng, path: Array, moisture: Waves, movie: int) -> Cells:
+    """Draw the systems that may cross the picture in one movie, and their cells.
 
-    Systems are born more often in moist air. A third of them has a wide, weak rain area too.
+    Systems are born more often in moist air. About a third of them also have a wide area of weak rain.
     """
-    frames = len(path)
     low, high = -MARGIN - path.max(0), SIDE + MARGIN - path.min(0)
     before = 2 * SYSTEM_LIFE
-    count = rng.poisson(2 * RATE * np.prod(high - low) * (frames + before))
+    count = rng.poisson(2 * RATE * np.prod(high - low) * (len(path) + before))
     x, y = rng.uniform(low[0], high[0], count), rng.uniform(low[1], high[1], count)
-    kept = rng.random(count) < 1 / (1 + np.exp(-1.5 * moisture.at(x, y)))
-    x, y, count = x[kept], y[kept], int(kept.sum())
-    birth, life = rng.uniform(-before, frames, count), rng.gamma(4, SYSTEM_LIFE / 4, count)
-    drift, vigour = 0.04 * rng.standard_normal((2, count)), 0.4 * rng.standard_normal(count)
+    born = rng.random(count) < 1 / (1 + np.exp(-1.5 * moisture.at(movie, x, y)))
+    x, y, count = x[born], y[born], int(born.sum())
+    birth, life = rng.uniform(-before, len(path), count), rng.gamma(4, SYSTEM_LIFE / 4, count)
+    drift, vigour = 0.03 * rng.standard_normal((2, count)), 0.2 * rng.standard_normal(count)
     turn, long = rng.uniform(0, np.pi, count), rng.uniform(0.7, 1.5, count)
     owner = np.repeat(np.arange(count), 1 + rng.poisson(CELLS - 1, count))
     wide = np.flatnonzero(rng.random(count) < 0.35)
@@ -341,59 +369,32 @@ def make_cells(rng: Rng, path: Array, moisture: Waves) -> Cells:
         dy=drift[1][np.r_[owner, wide]],
         birth=np.r_[birth[owner] + since, birth[wide]],
         life=np.r_[rng.gamma(6, CELL_LIFE / 6, n) + 2, life[wide] + 6],
-        size=np.r_[1.2 * np.exp(0.3 * rng.standard_normal(n)), rng.uniform(1.5, 3.0, len(wide))],
-        peak=np.r_[np.exp(0.6 * rng.standard_normal(n) + vigour[owner]), 0.15 * np.exp(vigour[wide])],
+        size=np.r_[0.85 * np.exp(0.25 * rng.standard_normal(n)), rng.uniform(1.2, 2.2, len(wide))],
+        peak=np.r_[np.exp(0.4 * rng.standard_normal(n) + vigour[owner]), 0.15 * np.exp(vigour[wide])],
         cover=np.r_[1.35 * np.exp(0.15 * rng.standard_normal(n)), np.ones(len(wide))],
         tall=np.exp(0.9 * rng.standard_normal(n + len(wide))),
     )
 
 
-def pulse(age: Array, rise: float, fall: float) -> Array:
-    """Growth and decay: age^rise (1 - age)^fall with its maximum at 1, zero outside of (0, 1)."""
-    peak = rise / (rise + fall)
-    inside = np.clip(age, 0.0, 1.0)
-    value: Array = inside**rise * (1 - inside) ** fall / (peak**rise * (1 - peak) ** fall)
-    return value
-
-
-def bands(
-    ground: Array, sun: Array, moist: Array, low: Array, cirrus: Array, *, top: Array, thick: Array
+def picture_of(
+    law: Law, hours: Array, moist: Array, low: Array, cirrus: Array, *, top: Array, thick: Array
 ) -> Array:
-    """What the satellite sees, (frames, 11, 24, 24), in the order of `BANDS`.
+    """The pictures of the satellite, (..., 11, n, n) float32, in the order of `BANDS`.
 
-    Args:
-        ground: Temperature below the high clouds, K.
-        sun: Cosine of the sun's distance from the zenith, 0 at night.
-        moist: Moisture, mean 0 and variance 1.
-        low: Cover of low cloud, 0 to 1.
-        cirrus: Emissivity of thin cirrus.
-        top: How high and opaque convective cloud is, 0 to 1.
-        thick: Its optical thickness.
+    `hours` is (..., 1, 1), all others are (..., n, n): moisture of variance 1, cover of low cloud, emissivity
+    of cirrus, height and opaqueness of convective cloud from 0 to 1, and its optical thickness.
     """
-    thin = top * np.exp(-0.8 * thick) + cirrus
-    deep = 1 - np.exp(-0.4 * thick)
+    sun = np.maximum(0, np.cos((hours - 12) / 12 * np.pi))
+    ground = 286 + 6 * np.cos((hours - 14) / 12 * np.pi) - 6 * low
     bright = 1 - np.exp(-0.5 * (thick + 1.2 * low))
-    window = ground - 75 * top - cirrus * (ground - 75 * top - 225)
-    split = 1 + 4 * thin
-    return np.stack(
-        [
-            sun * (0.25 + 0.45 * bright - 0.25 * top),
-            window + 3 - 7 * deep + sun * (12 * bright * (1 - 0.7 * top)),
-            window - 2 + 4 * thin - 4 * deep,
-            0.65 * window + 0.35 * 255,
-            window,
-            window - split,
-            0.6 * window + 0.4 * 240 - 0.5 * moist,
-            sun * (0.1 + 0.75 * bright + 0.1 * cirrus),
-            sun * (0.25 + 0.6 * bright + 0.1 * cirrus),
-            238 - 4 * moist - 22 * top - 16 * cirrus,
-            256 - 6 * moist - 38 * top - 26 * cirrus,
-        ],
-        axis=1,
-    ).astype(np.float32)
-
-
-_SOLAR = np.array([name.startswith("VIS") or name == "IR_016" for name in BANDS])
-_CENTRE_OF_BAND = np.where(_SOLAR, 0.0, 260.0).astype(np.float32)  # a change of gain leaves this as it is
-_SCALE_OF_BAND = np.where(_SOLAR, 0.02, 2.0).astype(np.float32)  # unit of a change of offset
-_NOISE_OF_BAND = np.where(_SOLAR, 0.01, NOISE).astype(np.float32)
+    ones = np.ones_like(top)
+    thin, deep = top * np.exp(-0.8 * thick) + cirrus, 1 - np.exp(-law.deep * thick)
+    layers = np.stack([ground, ones, -top, -cirrus * (1 - top), -moist, thin, deep, low], -1)
+    light = np.stack([ones, bright, cirrus, -top], -1)
+    see, rest = law.thermal[:, 0], law.thermal[:, 1]
+    weights = np.c_[see, (1 - see) * rest, law.thermal[:, 2:]]
+    picture = np.empty((*top.shape[:-2], len(BANDS), *top.shape[-2:]), dtype=np.float32)
+    picture[..., ~SOLAR, :, :] = np.moveaxis(layers @ weights.T, -1, -3)
+    picture[..., SOLAR, :, :] = np.moveaxis(light @ law.solar.T, -1, -3) * sun[..., None, :, :]
+    picture[..., BANDS.index("IR_039"), :, :] += sun * 12 * bright * (1 - 0.7 * top)
+    return picture

@@ -1,15 +1,15 @@
-"""The full tier: Weather4cast 2023 in one region, learnt from 2019 and tested on 2020.
+"""The full tier: Weather4cast 2023 in one region, with 2019 for training and 2020 for test.
 
-The organisers' files are HDF5: for each year pictures and rain rates of single frames, 15 minutes apart,
-and one table that says when each was taken. A year of pictures is 57 GB, so everything is read and written by
-`CHUNK` frames.
+The organisers' files are HDF5: for each year, pictures and rain rates of single frames, 15 minutes apart,
+and one table that says when each was taken. A year of pictures takes 57 GB, so everything is read and written
+`CHUNK` frames at a time.
 
-- Bands are mapped, clipped and standardised by the figures of the organisers' configuration, which are fixed
-  in the benchmark as well, and kept as float16: of brightness in K that would leave steps of a quarter
-  degree, of standardised values it leaves a hundredth.
-- Rates stay float32, since 0.2 mm/h, the lowest threshold, is below itself as float16.
-- Validation files have the satellite's pictures of the 32 frames to be predicted too; those are left out.
-- The year has gaps, where validation and test sequences were taken out. `train.starts.npy` says where 36
+- Bands are clipped and standardised with the numbers of the organisers' configuration, which are also fixed
+  in the benchmark, and stored as float16. For brightness in K, float16 would leave steps of a quarter degree;
+  for standardised values it leaves steps of a hundredth.
+- Rates stay float32, because 0.2 mm/h, the lowest threshold, is below itself as float16.
+- Validation files also have the satellite's pictures of the 32 frames to predict; those are left out.
+- The year has gaps, where validation and test sequences were taken out. `train.starts.npy` lists where 36
   frames without a gap begin.
 """
 
@@ -38,14 +38,14 @@ Array = npt.NDArray[Any]
 
 SOURCE, REGION = "weather4cast", "boxi_0015"
 TRAIN_YEAR = "2019"
-YEARS = {"dev": "2019", "test": "2020"}  # whose validation sequences are scored
+YEARS = {"dev": "2019", "test": "2020"}  # the year whose validation sequences are scored
 SPLITS = "timestamps_and_splits_stage2.csv"
 PICTURES, RATES = "REFL-BT", "rates.crop"  # datasets in the files
 SEEN, AHEAD, ZOOM = 4, 32, 6
 CHUNK = 16  # frames in memory at a time
 STEP = np.timedelta64(15, "m")
 
-# Lowest and highest value that is kept, mean and standard deviation, over all regions and both years, in
+# Lowest and highest value for clipping, mean and standard deviation, over all regions and both years, in
 # reflectance or K: Weather4cast 2023 starter kit, models/configurations/config_baseline_w4c23.yaml.
 BANDS = {
     "IR_016": (0.0, 1.02, 0.06605569, 0.09920627),
@@ -60,8 +60,8 @@ BANDS = {
     "WV_062": (0.0, 300.0, 232.1964, 5.531017),
     "WV_073": (0.0, 300.0, 248.0414, 9.495061),
 }
-NO_DATA = -9999000.0  # code of what the radar has not measured
-LOWEST, HIGHEST = 0.2, 128.0  # mm/h: below it does not rain; above it is an error of the radar
+NO_DATA = -9999000.0  # code for rates that the radar has not measured
+LOWEST, HIGHEST = 0.2, 128.0  # mm/h: below LOWEST it does not rain; above HIGHEST is a radar error
 
 _LOW, _HIGH, _MEAN, _SD = np.array(list(BANDS.values()), dtype=np.float32).T[:, :, None, None]
 
@@ -77,7 +77,7 @@ def convert(raw: Path, public: Path, private: Path) -> None:
             `answers/rates.npy`, float32 (n, 32, side, side).
 
     Raises:
-        DataError: A file is missing, cannot be read, or is not what it should be.
+        DataError: A file is missing, unreadable or malformed.
     """
     folder = raw / SOURCE
     with pair(folder, TRAIN_YEAR, "train") as (pictures, rates):
@@ -95,7 +95,7 @@ def pair(folder: Path, year: str, part: str) -> Iterator[tuple[h5py.Dataset, h5p
     """Pictures (frames, 11, side, side) and rates (frames, side, side) or (frames, 1, side, side).
 
     Raises:
-        DataError: One cannot be opened, or they do not belong together.
+        DataError: A file cannot be opened, or the two do not match.
     """
     paths = (
         find(folder, f"{year}/HRIT/{REGION}.{part}.reflbt0.ns.h5"),
@@ -118,21 +118,21 @@ def pair(folder: Path, year: str, part: str) -> Iterator[tuple[h5py.Dataset, h5p
 
 @contextlib.contextmanager
 def dataset(path: Path, key: str) -> Iterator[h5py.Dataset]:
-    """A dataset of numbers that lies in one HDF5 file.
+    """A dataset of numbers that is stored in one HDF5 file.
 
     Raises:
-        DataError: There is none, it lies elsewhere, or the file is damaged.
+        DataError: The dataset is missing, it is stored in another file, or the file is damaged.
     """
     try:
         with h5py.File(path, "r") as file:
             if not isinstance(file.get(key, getlink=True), h5py.HardLink):
-                raise DataError(f"{path} has no dataset {key!r} of its own; it holds {sorted(file)[:5]}")
-            found = file[key]
-            if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu":
-                raise DataError(f"{key!r} in {path} is no array of numbers")
-            if found.external or found.is_virtual:
+                raise DataError(f"{path} does not itself hold a dataset {key!r}; it holds {sorted(file)[:5]}")
+            numbers = file[key]
+            if not isinstance(numbers, h5py.Dataset) or numbers.dtype.kind not in "fiu":
+                raise DataError(f"{key!r} in {path} is not an array of numbers")
+            if numbers.external or numbers.is_virtual:
                 raise DataError(f"{key!r} in {path} points into other files; download the file again")
-            yield found
+            yield numbers
     except OSError as error:
         raise DataError(f"{path} cannot be read as HDF5 ({error}); download it again") from error
 
@@ -142,17 +142,18 @@ def read_starts(path: Path, year: str, frames: int) -> npt.NDArray[np.int64]:
 
     Args:
         path: The organisers' table; training frames are those with `split` training and `all_vars` 1.
-        year: Which.
-        frames: How many pictures there are of it.
+        year: The training year.
+        frames: Number of pictures of that year.
 
     Raises:
-        DataError: A column is missing, a time cannot be read, the numbers differ, or there is no window.
+        DataError: A column is missing, a time cannot be read, the numbers of frames differ, or no window has
+            36 frames without a gap.
     """
     times = np.sort(np.array(read_times(path, year), dtype="datetime64[s]"))
     if len(times) != frames:
         raise DataError(
             f"{path} has {len(times)} training frames of {year}, but the satellite's file has {frames} "
-            "pictures; take the table and the files of the same edition"
+            "pictures; use a table and files of the same edition"
         )
     steps = SEEN + AHEAD - 1
     gaps = np.cumsum(np.diff(times, prepend=times[:1]) != STEP)
@@ -168,7 +169,7 @@ def read_times(path: Path, year: str) -> list[str]:
     Raises:
         DataError: See `read_starts`.
     """
-    found = []
+    times = []
     with path.open(encoding="utf-8", newline="") as file:
         try:
             for row in csv.DictReader(file):
@@ -176,27 +177,27 @@ def read_times(path: Path, year: str) -> list[str]:
                 if used and row["date_str"][:4] == year:
                     day, clock = row["date_str"], row["time"].zfill(6)
                     time = f"{day[:4]}-{day[4:6]}-{day[6:]}T{clock[:2]}:{clock[2:4]}:{clock[4:]}"
-                    found.append(str(np.datetime64(time, "s")))
+                    times.append(str(np.datetime64(time, "s")))
         except KeyError as error:
-            raise DataError(f"{path} lacks the column {error}; take the starter kit's {SPLITS}") from None
+            raise DataError(f"{path} lacks the column {error}; use {SPLITS} of the starter kit") from None
         except (ValueError, TypeError, AttributeError, csv.Error) as error:
-            raise DataError(f"{path} is not the table of times that it should be: {error}") from error
-    return found
+            raise DataError(f"{path} is not a valid table of times: {error}") from error
+    return times
 
 
 def write_training(pictures: h5py.Dataset, rates: h5py.Dataset, public: Path) -> None:
-    """The year, frame by frame in the files' order, as one period.
+    """Write the year, frame by frame in the order of the files, as one period.
 
     Raises:
         DataError: The radar has measured nothing.
     """
     frames, bands, side, _ = pictures.shape
-    shown = _array(public / "train.reflbt.npy", np.float16, (1, frames, bands, side, side))
+    inputs = _array(public / "train.reflbt.npy", np.float16, (1, frames, bands, side, side))
     rain = _array(public / "train.rates.npy", np.float32, (1, frames, side, side))
     known = 0
     for start in range(0, frames, CHUNK):
         part = slice(start, start + CHUNK)
-        shown[0, part] = standardised(pictures[part])
+        inputs[0, part] = standardised(pictures[part])
         rain[0, part] = cleaned(rates[part])
         known += int(np.count_nonzero(~np.isnan(rain[0, part])))
         if start % (100 * CHUNK) == 0:
@@ -205,46 +206,46 @@ def write_training(pictures: h5py.Dataset, rates: h5py.Dataset, public: Path) ->
 
 
 def write_sequences(pictures: h5py.Dataset, rates: h5py.Dataset, folder: Path) -> None:
-    """Sequences of 36 frames, one after the other: four pictures as inputs, 32 frames of rain as answers.
+    """Write sequences of 36 frames: four pictures each as inputs, 32 frames of rain as answers.
 
     Raises:
-        DataError: The frames are not whole sequences, or the radar has measured nothing.
+        DataError: The number of frames is not a multiple of 36, or the radar has measured nothing.
     """
     frames, bands, side, _ = pictures.shape
     count, rest = divmod(frames, SEEN + AHEAD)
     if rest:
         raise DataError(
-            f"{pictures.file.filename} has {frames} frames, which are no sequences of {SEEN + AHEAD}; "
+            f"{pictures.file.filename} has {frames} frames, which is not a multiple of {SEEN + AHEAD}; "
             "download it again"
         )
-    shown = _array(folder / "inputs" / "reflbt.npy", np.float16, (count, SEEN, bands, side, side))
+    inputs = _array(folder / "inputs" / "reflbt.npy", np.float16, (count, SEEN, bands, side, side))
     rain = _array(folder / "answers" / "rates.npy", np.float32, (count, AHEAD, side, side))
     known = 0
     for row in range(count):
         start = row * (SEEN + AHEAD)
-        shown[row] = standardised(pictures[start : start + SEEN])
+        inputs[row] = standardised(pictures[start : start + SEEN])
         rain[row] = cleaned(rates[start + SEEN : start + SEEN + AHEAD])
         known += int(np.count_nonzero(~np.isnan(rain[row])))
     _check_known(known, rates)
 
 
 def standardised(pictures: Array) -> npt.NDArray[np.float16]:
-    """Bands (frames, 11, side, side), standardised; what is not finite counts as 0 before."""
-    found = pictures.astype(np.float32)
-    found[~np.isfinite(found)] = 0
-    np.clip(found, _LOW, _HIGH, out=found)
-    found -= _MEAN
-    found /= _SD
-    return found.astype(np.float16)
+    """Standardise bands (frames, 11, side, side), after setting values that are not finite to 0."""
+    scaled = pictures.astype(np.float32)
+    scaled[~np.isfinite(scaled)] = 0
+    np.clip(scaled, _LOW, _HIGH, out=scaled)
+    scaled -= _MEAN
+    scaled /= _SD
+    return scaled.astype(np.float16)
 
 
 def cleaned(rates: Array) -> npt.NDArray[np.float32]:
-    """Rates (frames, side, side) in mm/h, 0 below 0.2 mm/h, NaN where the radar has not measured."""
-    found = rates.reshape(len(rates), *rates.shape[-2:]).astype(np.float32)
-    unknown = ~np.isfinite(found) | (found == NO_DATA) | (found > HIGHEST)
-    found[found < np.float32(LOWEST)] = 0  # among them the code -8888000, which is "no rain"
-    found[unknown] = np.nan
-    return found
+    """Rates (frames, side, side) in mm/h: 0 below 0.2 mm/h, NaN where the radar has not measured."""
+    rain = rates.reshape(len(rates), *rates.shape[-2:]).astype(np.float32)
+    unknown = ~np.isfinite(rain) | (rain == NO_DATA) | (rain > HIGHEST)
+    rain[rain < np.float32(LOWEST)] = 0  # including the code -8888000, which means "no rain"
+    rain[unknown] = np.nan
+    return rain
 
 
 def _check_known(known: int, rates: h5py.Dataset) -> None:
@@ -253,6 +254,6 @@ def _check_known(known: int, rates: h5py.Dataset) -> None:
 
 
 def _array(path: Path, kind: type, shape: tuple[int, ...]) -> Array:
-    """A new file of an array, to be filled; it never is in memory as a whole."""
-    found: Array = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
-    return found
+    """Create a file for an array, to be filled; it is never in memory as a whole."""
+    array: Array = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+    return array

@@ -1,9 +1,9 @@
 """Scorer: mean critical success index over five rain rates.
 
-At each threshold the predicted and the measured rate are made yes or no at every radar pixel,
-time and sequence, and pooled: CSI = hits / (hits + misses + false alarms), which leaves out the
-many pixels that are rightly called dry. Weather4cast 2023 takes the mean over the thresholds. What
-the radar has not measured counts as dry on both sides, that is, not at all.
+At each threshold the predicted and the measured rate are turned into yes or no at every radar pixel,
+time and sequence, and pooled: CSI = hits / (hits + misses + false alarms), which leaves out the many
+pixels that are correctly called dry. Weather4cast 2023 takes the mean over the thresholds. Pixels that
+the radar has not measured count as dry on both sides, which means that they do not count.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from mlrcbench.score import Score
 
 THRESHOLDS = (0.2, 1.0, 5.0, 10.0, 15.0)
 _FILE = "rates.npy"
-_CHUNK = 16  # sequences counted at a time, which bounds memory
+_CHUNK = 16  # sequences counted at a time, to bound memory
 
 
 def contingency(truth: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """Hits, misses and false alarms at each threshold, (5, 3).
 
     Args:
-        truth: Measured rates, mm/h, any shape; NaN where nothing was measured.
-        predicted: Predicted rates of the same shape, finite.
+        truth: Measured rates in mm/h, any shape; NaN where nothing was measured.
+        predicted: Predicted rates in mm/h, of the same shape, finite.
     """
     known = ~np.isnan(truth)
     measured, guessed = truth[known], predicted[known]
@@ -41,7 +41,7 @@ def contingency(truth: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> npt.NDA
 
 
 def csi(counts: npt.NDArray[np.int64]) -> list[float]:
-    """Critical success index of each row of hits, misses and false alarms; 0 if there are none."""
+    """Critical success index of each row of hits, misses and false alarms; 0 if all three are 0."""
     return [float(row[0] / row.sum()) if row.any() else 0.0 for row in counts]
 
 
@@ -53,17 +53,17 @@ def score(artefacts: Path, answers: Path) -> Score:
         answers: Holds `rates.npy` of the same shape, NaN where nothing was measured.
 
     Returns:
-        Value: the mean CSI over the thresholds, from 0 to 1. The details have the CSI at each of them
-        and, as a yardstick, the value of predicting heavy rain everywhere.
+        Value: the mean CSI over the thresholds, from 0 to 1. The details hold the CSI at each threshold
+        and, for comparison, the value of predicting heavy rain everywhere.
 
     Raises:
-        SubmissionError: Wrong type or shape, not finite, or negative.
+        SubmissionError: The rates have a wrong type or shape, are not finite, or are negative.
     """
     truth = np.load(answers / _FILE, mmap_mode="r", allow_pickle=False)
     predicted = read_npy(artefacts / _FILE, shape=truth.shape, dtype="<f4")
     count = int(np.count_nonzero(np.less(predicted, 0)))
     if count:
-        raise SubmissionError(f"{_FILE} has {count} negative rates; rain rates are 0 or more, clip them")
+        raise SubmissionError(f"{_FILE} has {count} negative rates; rates must be 0 or more, so clip them")
     counts, always = np.zeros((2, len(THRESHOLDS), 3), dtype=np.int64)
     for start in range(0, len(truth), _CHUNK):
         part = np.asarray(truth[start : start + _CHUNK])

@@ -1,4 +1,4 @@
-"""The full tier's scorer: the same metric, on half a gigabyte of rates, one sequence in memory at a time."""
+"""Scorer of the full tier: the same metric on half a gigabyte of rates, one sequence in memory at a time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ _FILE = "rates.npy"
 
 
 def score(artefacts: Path, answers: Path) -> Score:
-    """Judge the predicted rain of one split; see `scorer.score`, whose values and details these are.
+    """Judge the predicted rain of one split; value and details are those of `scorer.score`.
 
     Args:
         artefacts: Holds `rates.npy`, (sequences, 32, side, side) float32, mm/h.
         answers: Holds `rates.npy` of the same shape, NaN where nothing was measured.
 
     Raises:
-        SubmissionError: Wrong type or shape, not finite, or negative; the first sequence that is.
+        SubmissionError: The rates have a wrong type or shape, are not finite, or are negative; the message
+                names the first such sequence.
     """
     truth = np.load(answers / _FILE, mmap_mode="r", allow_pickle=False)
     predicted = map_npy(artefacts / _FILE, shape=truth.shape, dtype="<f4")
@@ -34,7 +35,7 @@ def score(artefacts: Path, answers: Path) -> Score:
             )
         if (guessed < 0).any():
             raise SubmissionError(
-                f"{_FILE} has negative rates in sequence {number}; rain rates are 0 or more, clip them"
+                f"{_FILE} has negative rates in sequence {number}; rates must be 0 or more, so clip them"
             )
         counts += contingency(measured, guessed)
         always += contingency(measured, np.full_like(measured, THRESHOLDS[-1]))

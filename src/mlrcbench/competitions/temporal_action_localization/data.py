@@ -1,23 +1,23 @@
-"""Data: untrimmed videos as feature sequences, with actions to be found in them.
+"""Data: untrimmed videos as feature sequences that contain actions to find.
 
 A world has actions in confusable pairs. An action runs through three phases, each a direction
-of a latent space; the two members of a pair differ in one phase only, and only by an angle.
-A fixed random network, the "backbone", turns latent states into video features; most pairs
-can also be told apart by a sound that ends the action.
+of a latent space. The two members of a pair differ in one phase only, and only by an angle.
+A fixed random network, the "backbone", turns latent states into video features. The members of
+most pairs can also be told apart by a sound that ends the action.
 
-What keeps the short ways closed:
+Shortcuts that the generator rules out:
 
 - *Unfinished actions* (one phase alone, or the phases in a wrong order) are frequent and not
-  labelled: else it is enough to classify steps one by one.
-- A video's style enters the backbone together with the state: else subtracting a mean undoes it.
-- Pairs share their sounds, sounds are also played where no action ends, and some videos are silent:
-  else a sound is a label. It tells the members of a pair apart, and needs the picture to say of which.
-- Classes, their lengths and their sounds are balanced, directions are orthogonal: instances
-  of different seeds are about equally hard, and class priors are worth nothing.
-- Ids are random and videos are in random order: neither says anything.
+  labelled: otherwise it would be enough to classify steps one by one.
+- A video's style enters the backbone together with the state: otherwise subtracting a mean removes it.
+- Pairs share their sounds, sounds also occur where no action ends, and some videos are silent:
+  otherwise a sound is a label. A sound tells the members of a pair apart; the picture says which pair.
+- Classes, their lengths and their sounds are balanced, and directions are orthogonal: instances
+  of different seeds are about equally hard, and class priors are worthless.
+- Ids are random and videos are in random order: neither carries information.
 
-Every random draw comes from a stream of its own, derived from the secret seed: nothing that
-is published helps to predict what is hidden.
+The world, the ids and each part have separate random streams, derived from the secret seed, so nothing
+that is published helps to predict what is hidden.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mlrcbench.errors import DataError
 from mlrcbench.score import SPLITS
 
 Array = npt.NDArray[np.float64]
@@ -46,11 +45,11 @@ STEPS = (44, 64)  # of a video, both included
 # Actions.
 LATENT = PAIRS * (PHASES + 1)  # three phases per pair, and one that replaces one of them
 ANGLE = 0.6  # rad, between the phases in which a pair's members differ
-MEDIAN_STEPS = (2.5, 7.5, 4.5, 3.5, 9.0, 6.0)  # of a pair's length; log-normal with LENGTH_SPREAD
+MEDIAN_STEPS = (2.5, 7.5, 4.5, 3.5, 9.0, 6.0)  # of each pair's actions; log-normal with LENGTH_SPREAD
 LENGTH_SPREAD = 0.45
-GAP_STEPS, OVERLAP = 2.0, 0.15  # mean gap; share of actions that begin before the last one ends
-OVERLAP_SHARE = 0.4  # by this share of its length at most
-FADE = 0.4  # share of an action in which it comes up, and goes down
+GAP_STEPS, OVERLAP = 2.0, 0.15  # mean gap; share of actions that begin before the previous one ends
+OVERLAP_SHARE = 0.4  # largest overlap, as a share of the previous one's length
+FADE = 0.4  # share of an action in which it fades in, and in which it fades out
 DECK = 4  # actions of a class per round
 UNFINISHED = 0.3  # share of events that are not labelled
 UNFINISHED_ORDERS = ((0, 0, 0), (1, 1, 1), (2, 2, 2), (2, 1, 0), (1, 0, 2), (0, 2, 1))
@@ -63,18 +62,18 @@ STRENGTH_SPREAD = 0.2  # log-normal, of events
 LATENT_NOISE, MEMORY, FEATURE_NOISE = 0.18, 0.8, 0.2
 
 # Sounds.
-SOUNDS, SOUNDING_PAIRS, SOUND_SECONDS = 4, 5, 0.5  # kinds of sounds, pairs whose actions end with one
+SOUNDS, SOUNDING_PAIRS, SOUND_SECONDS = 4, 5, 0.5  # kinds of sounds; pairs whose actions end with one
 SOUND_VOLUME, VOLUME_SPREAD, SOUND_NOISE = 1.5, 0.3, 0.25
 STRAY_SOUNDS, SILENT = 2.5, 0.1  # mean per video; share of videos without sounds
 
 
 @dataclass(frozen=True)
 class World:
-    """What all videos of an instance share.
+    """The part of an instance that all its videos share.
 
     Attributes:
         phases: (CLASSES, PHASES, LATENT), the latent state of each phase of an action.
-        sounds: (CLASSES, AUDIO_CHANNELS); zero for the actions of the last pairs, which have none.
+        sounds: (CLASSES, AUDIO_CHANNELS), the sound of each action; zero for the last pairs, which have none.
         inner, bias, outer: The backbone, `outer @ tanh(inner @ [state, style] + bias)`.
         order: (CLASSES,), the published label of each action.
     """
@@ -89,7 +88,7 @@ class World:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens in a video, in steps; `phases` are played one after the other."""
+    """Something that happens in a video; times are in steps, and `phases` are played in order."""
 
     action: int
     start: float
@@ -100,7 +99,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Video:
-    """One video: its features, (steps, channels) each, and rows (start s, end s, label)."""
+    """One video: features (steps, channels) of both kinds, and rows (start in s, end in s, label)."""
 
     video: Array
     audio: Array
@@ -110,24 +109,17 @@ class Video:
 def build(public: Path, private: Path, *, seed: int, tier: str) -> None:
     """Write the files of one instance.
 
-    `public/`, `private/dev/inputs/` and `private/test/inputs/` have `config.json`,
-    `videos.json`, `video_features.npy` and `audio_features.npy`; `public/` also has
-    `annotations.json`. `answers/` has `truth.json`.
+    `public/`, `private/dev/inputs/` and `private/test/inputs/` receive `config.json`,
+    `videos.json`, `video_features.npy` and `audio_features.npy`; `public/` also receives
+    `annotations.json`. Each `answers/` receives `truth.json`.
 
     Args:
-        public: Folder for what an agent may read at any time.
+        public: Folder for files that an agent may read at any time.
         private: Folder for the inputs and answers of both splits.
-        seed: Secret-derived, 0 <= seed < 2**63; decides every byte.
-        tier: "mini".
-
-    Raises:
-        DataError: For any other tier.
+        seed: Derived from the secret, 0 <= seed < 2**63; decides every byte.
+        tier: Always "mini".
     """
-    if tier != "mini":
-        raise DataError(
-            f"the {tier} tier of temporal-action-localization is no generated one; "
-            "use tier='mini', which is generated from the seed"
-        )
+    del tier
     world = make_world(np.random.default_rng([seed, 0]))
     ids = make_ids(np.random.default_rng([seed, 1]), TRAIN + 2 * HELD_OUT)
     train = make_videos(world, np.random.default_rng([seed, 2]), TRAIN)
@@ -149,7 +141,7 @@ def make_world(rng: np.random.Generator) -> World:
     """Draw an instance's actions and its backbone.
 
     All phases are rows of one random rotation, so that pairs are equally far apart; in each
-    pair, one phase of the second member is turned by ANGLE towards a direction of its own.
+    pair, one phase of the second member is turned by ANGLE towards another direction.
     """
     rows = _rotation(rng, LATENT).reshape(PAIRS, PHASES + 1, LATENT)
     phases = np.repeat(rows[:, :PHASES], 2, axis=0)
@@ -172,7 +164,7 @@ def make_world(rng: np.random.Generator) -> World:
 
 
 def make_videos(world: World, rng: np.random.Generator, count: int) -> list[Video]:
-    """Videos in which each class has its equal share, up to one round of the deck."""
+    """Draw videos in which all classes have equal shares, up to one round of the deck."""
     deck = np.zeros(0, dtype=np.int64)
     videos = []
     for _ in range(count):
@@ -186,7 +178,7 @@ def make_videos(world: World, rng: np.random.Generator, count: int) -> list[Vide
             else:
                 event, deck = make_event(world, rng, int(deck[0]), clock), deck[1:]
             if event.end > steps:
-                # What does not fit goes back, so that no video begins with what the last one lacks.
+                # What does not fit goes back, so that no video begins with what the previous one lacks.
                 deck = np.insert(deck, rng.integers(len(deck) + 1), event.action) if event.labelled else deck
                 break
             events.append(event)
@@ -197,13 +189,13 @@ def make_videos(world: World, rng: np.random.Generator, count: int) -> list[Vide
 
 
 def make_event(world: World, rng: np.random.Generator, action: int, start: float) -> Event:
-    """An action that begins at `start` steps."""
+    """Draw an action that begins at `start` steps."""
     length = MEDIAN_STEPS[action // 2] * np.exp(LENGTH_SPREAD * rng.normal())
     return Event(action, start, start + length, world.phases[action], labelled=True)
 
 
 def unfinished(world: World, rng: np.random.Generator, start: float) -> Event:
-    """An action that is not carried out: one phase instead of three, or two of them exchanged."""
+    """Draw an action that is not carried out: one phase instead of three, or two of them exchanged."""
     whole = make_event(world, rng, int(rng.integers(CLASSES)), start)
     order = UNFINISHED_ORDERS[rng.integers(len(UNFINISHED_ORDERS))]
     return replace(whole, phases=whole.phases[list(order)], labelled=False)
@@ -226,7 +218,7 @@ def render(world: World, rng: np.random.Generator, events: list[Event], steps: i
 
 
 def _listen(world: World, rng: np.random.Generator, actions: list[Event], steps: int) -> Array:
-    """The audio features of a video: the sounds that end its actions, and others at any time."""
+    """The audio features of a video: the sounds that end its actions, and others at random times."""
     ends = [(one.end, one.action) for one in actions]
     ends += [(rng.uniform(0, steps), int(rng.integers(SOUNDS))) for _ in range(rng.poisson(STRAY_SOUNDS))]
     volume = 0.0 if rng.random() < SILENT else SOUND_VOLUME
@@ -238,12 +230,12 @@ def _listen(world: World, rng: np.random.Generator, actions: list[Event], steps:
 
 
 def make_ids(rng: np.random.Generator, count: int) -> list[str]:
-    """Different names without a meaning, in random order."""
+    """Different names without meaning, in random order."""
     return [f"video_{number:06d}" for number in rng.choice(1_000_000, count, replace=False)]
 
 
 def _course(event: Event, steps: int) -> Array:
-    """What an event adds to the latent state, (steps, LATENT): the mean over SUBSTEPS moments of a step."""
+    """The part (steps, LATENT) that an event adds to the state: a mean over SUBSTEPS moments of each step."""
     moments = (np.arange(steps * SUBSTEPS) + 0.5) / SUBSTEPS
     progress = (moments - event.start) / (event.end - event.start)
     centres = (np.arange(PHASES) + 0.5) / PHASES
@@ -256,14 +248,14 @@ def _course(event: Event, steps: int) -> Array:
 
 
 def _cover(start: float, end: float, steps: int) -> Array:
-    """The share of each step that lies between `start` and `end` (in steps), (steps,)."""
+    """The share (steps,) of each step that lies between `start` and `end`, both in steps."""
     left = np.arange(steps)
     cover: Array = np.clip(np.minimum(end, left + 1) - np.maximum(start, left), 0.0, 1.0)
     return cover
 
 
 def _colored_noise(rng: np.random.Generator, steps: int) -> Array:
-    """Stationary noise of the state, (steps, LATENT); neighbours are correlated by MEMORY."""
+    """Stationary noise (steps, LATENT) of the state; neighbouring steps have the correlation MEMORY."""
     noise = rng.normal(size=(steps, LATENT))
     for step in range(1, steps):
         noise[step] = MEMORY * noise[step - 1] + np.sqrt(1 - MEMORY**2) * noise[step]
@@ -284,7 +276,7 @@ def _scale(parts: list[Array]) -> Scale:
 
 
 def _write_inputs(folder: Path, names: list[str], videos: list[Video], scales: tuple[Scale, Scale]) -> None:
-    """Features of all videos in one array of each kind, and which rows are whose."""
+    """Write the features of all videos, one array of each kind, and the rows of each video."""
     folder.mkdir(parents=True, exist_ok=True)
     table, row = [], 0
     for name, one in zip(names, videos, strict=True):
@@ -301,7 +293,7 @@ def _write_inputs(folder: Path, names: list[str], videos: list[Video], scales: t
 
 
 def _write_truth(folder: Path, names: list[str], videos: list[Video]) -> None:
-    """What the scorer needs, in the order of `videos.json`."""
+    """Write what the scorer needs, in the order of `videos.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     table = [
         {"id": name, "duration": len(one.video) * STEP_SECONDS, "actions": _actions(one)}
@@ -311,7 +303,7 @@ def _write_truth(folder: Path, names: list[str], videos: list[Video]) -> None:
 
 
 def _actions(video: Video) -> list[dict[str, object]]:
-    """The labelled actions of a video, as annotations show them."""
+    """The labelled actions of a video, in the form of annotations."""
     return [{"segment": [start, end], "label": label} for start, end, label in video.segments]
 
 

@@ -1,12 +1,12 @@
 """The full tier: the Perception Test's public features and annotations, in the mini tier's files.
 
-The challenge keeps its test annotations. As in the paper, its validation videos are the test split here, and
-a fifth of its training videos is dev. The paper drew that fifth anew at each preparation; here it is
-drawn once, from the sorted names.
+The challenge does not publish its test annotations. As in the paper, its validation videos are the test split
+here, and a fifth of its training videos is dev. The paper drew that fifth again at each preparation; here it
+is drawn once, from the sorted names.
 
 A row of the video features (TSP) covers 16 frames at 15 frames per second, which fixes `step_seconds`. Audio
-features (MMV) have a rate of their own and are interpolated linearly to the rows of the video features, as
-the challenge's baseline does.
+features (MMV) have another rate and are interpolated linearly to the rows of the video features, as the
+challenge's baseline does.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ def convert(raw: Path, public: Path, private: Path) -> None:
 
     Args:
         raw: Holds `perception-test/` with the annotations and features of the training and the validation
-            videos, as the challenge's archives have them.
+            videos, laid out as in the challenge's archives.
         public: Receives `config.json`, `videos.json`, both features and `annotations.json`.
-        private: Receives for each split the same without annotations in `inputs/`, and `answers/truth.json`.
+        private: Receives for each split the same files without annotations in `inputs/`, and
+            `answers/truth.json`.
 
     Raises:
-        DataError: A file is missing, or does not fit the others.
+        DataError: A file is missing or does not match the others.
     """
     folder = raw / "perception-test"
     labelled = _read(find(folder, "*action_localisation_train*.json"))
@@ -63,61 +64,65 @@ def convert(raw: Path, public: Path, private: Path) -> None:
 
 
 def draw_dev(names: list[str]) -> list[str]:
-    """The names of the training videos that are dev."""
+    """Draw the names of the training videos that form dev."""
     order = np.random.default_rng(SPLIT_SEED).permutation(len(names))
     return [names[place] for place in order[: round(DEV_SHARE * len(names))]]
 
 
 def class_names(database: dict[str, Any]) -> list[str]:
-    """The classes by their numbers.
+    """The names of the classes, in the order of their numbers.
 
     Raises:
-        DataError: A number has two names.
+        DataError: A number has two names or is negative, or the annotations hold no action.
     """
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     for entry in database.values():
         for action in entry["action_localisation"]:
-            name = found.setdefault(action["label_id"], action["label"])
+            name = names.setdefault(action["label_id"], action["label"])
             if name != action["label"]:
-                raise DataError(f"class {action['label_id']} is {name!r} and {action['label']!r}")
-    if not found or min(found) < 0:
-        raise DataError("the annotations hold no action, or a negative class")
-    return [found.get(label, f"class {label}") for label in range(max(found) + 1)]
+                raise DataError(f"class {action['label_id']} has two names, {name!r} and {action['label']!r}")
+    if not names or min(names) < 0:
+        raise DataError("the annotations contain no action, or a negative class")
+    return [names.get(label, f"class {label}") for label in range(max(names) + 1)]
 
 
 def actions(name: str, entry: dict[str, Any]) -> list[dict[str, object]]:
     """The actions of a video, in seconds within the video.
 
     Raises:
-        DataError: One ends before it begins.
+        DataError: An action ends before it begins.
     """
     end = duration(name, entry)
-    found: list[dict[str, object]] = []
+    segments: list[dict[str, object]] = []
     for action in entry["action_localisation"]:
         start, stop = (min(max(time / _MICROSECONDS, 0.0), end) for time in action["timestamps"])
         if stop < start:
             raise DataError(f"an action of {name} ends at {stop} s, before it begins at {start} s")
         if stop > start:
-            found.append({"segment": [start, stop], "label": action["label_id"]})
-    return found
+            segments.append({"segment": [start, stop], "label": action["label_id"]})
+    return segments
 
 
 def duration(name: str, entry: dict[str, Any]) -> float:
-    """Length of a video, seconds.
+    """The length of a video in seconds.
 
     Raises:
-        DataError: Its metadata do not say.
+        DataError: The metadata do not contain it.
     """
     frames, rate = entry["metadata"].get("num_frames", 0), entry["metadata"].get("frame_rate", 0)
     if not (frames > 0 and rate > 0):
-        raise DataError(f"the metadata of {name} have no num_frames and frame_rate")
+        raise DataError(f"the metadata of {name} lack num_frames or frame_rate")
     return float(frames / rate)
 
 
 def write_inputs(
     target: Path, folder: Path, source: str, entries: dict[str, Any], classes: list[str]
 ) -> None:
-    """Features of all videos in one array of each kind, and which rows are whose."""
+    """Write the features of all videos, one array of each kind, and the rows of each video.
+
+    Raises:
+        DataError: A video has no features.
+    """
     video = find_all(folder, f"action_localisation_{source}_video_features/*.npy")
     audio = find_all(folder, f"sound_localisation_{source}_audio_features/*.npy")
     missing = sorted(name for name in entries if name not in video)
@@ -142,22 +147,22 @@ def write_inputs(
 
 
 def load(path: Path) -> Features:
-    """Features of one video, (steps, channels).
+    """Read the features of one video, (steps, channels).
 
     Raises:
         DataError: The file holds something else.
     """
     try:
-        found = np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise DataError(f"{path} is no array: {error}") from error
-    if found.ndim != 2 or not found.size or not np.isfinite(found).all():
-        raise DataError(f"{path} must hold finite (steps, channels), not {found.shape}")
-    return np.asarray(found, dtype=np.float32)
+        raise DataError(f"{path} is not an array: {error}") from error
+    if array.ndim != 2 or not array.size or not np.isfinite(array).all():
+        raise DataError(f"{path} must hold finite values (steps, channels); its shape is {array.shape}")
+    return np.asarray(array, dtype=np.float32)
 
 
 def resample(features: Features, steps: int) -> Features:
-    """Linear interpolation of (n, channels) to (steps, channels), first and last row to first and last."""
+    """Interpolate (n, channels) linearly to (steps, channels); first and last rows stay first and last."""
     place = np.linspace(0, len(features) - 1, steps)
     low = np.minimum(place.astype(np.int64), max(0, len(features) - 2))
     share = (place - low)[:, None].astype(np.float32)
@@ -166,10 +171,10 @@ def resample(features: Features, steps: int) -> Features:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_text("utf-8"))
-    if not isinstance(found, dict) or not all("action_localisation" in entry for entry in found.values()):
+    table = json.loads(path.read_text("utf-8"))
+    if not isinstance(table, dict) or not all("action_localisation" in entry for entry in table.values()):
         raise DataError(f"{path} does not map videos to their action_localisation")
-    return found
+    return table
 
 
 def _write(path: Path, value: object) -> None:

@@ -1,7 +1,7 @@
 """System calls that the standard library lacks, through ctypes.
 
-The numbers and structures are the kernel's stable interface. Every wrapper raises `OSError`
-with the call's name; none of them ignores a failure.
+The numbers and structures belong to the kernel's stable interface. Every wrapper raises an
+`OSError` with the call's name if the call fails; none ignores a failure.
 """
 
 from __future__ import annotations
@@ -67,23 +67,23 @@ _LAST_CAPABILITY = 63
 _SECUREBITS = 0xEF
 
 
-def checked(result: int, what: str) -> int:
-    """The result of a C call, or its errno as an exception."""
+def checked(result: int, call: str) -> int:
+    """The result of a C call; if it failed, its errno is raised."""
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(number, f"{call}: {os.strerror(number)}")
     return result
 
 
-def syscall(what: str, number: int, *arguments: int | bytes | ctypes.c_void_p | None) -> int:
-    """A raw system call."""
-    wide = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
-    return checked(_libc.syscall(ctypes.c_long(number), *wide), what)
+def syscall(call: str, number: int, *arguments: int | bytes | ctypes.c_void_p | None) -> int:
+    """Make a system call by its number; `call` is its name for errors."""
+    wide = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
+    return checked(_libc.syscall(ctypes.c_long(number), *wide), call)
 
 
 def prctl(option: int, *arguments: int | ctypes.c_void_p) -> int:
-    """Operate on this process; missing arguments are 0."""
-    wide = [ctypes.c_ulong(one) if isinstance(one, int) else one for one in arguments]
+    """Change a setting of this process; arguments that are left out are 0."""
+    wide = [ctypes.c_ulong(value) if isinstance(value, int) else value for value in arguments]
     wide += [ctypes.c_ulong(0)] * (4 - len(wide))
     return checked(_libc.prctl(ctypes.c_int(option), *wide), f"prctl({option})")
 
@@ -95,7 +95,7 @@ def unshare(flags: int) -> None:
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
     """Mount a file system."""
-    encoded = [None if one is None else os.fsencode(one) for one in (source, target, kind, data)]
+    encoded = [None if text is None else os.fsencode(text) for text in (source, target, kind, data)]
     checked(_libc.mount(*encoded[:3], ctypes.c_ulong(flags), encoded[3]), f"mount {target}")
 
 
@@ -105,13 +105,13 @@ def unmount(target: str) -> None:
 
 
 def pivot_root(new: str, old: str) -> None:
-    """Make `new` the root and hang the old root at `old`."""
+    """Make `new` the root of the file tree, and mount the old root at `old`."""
     number = {"x86_64": 155, "aarch64": 41}[ARCHITECTURE]
     syscall("pivot_root", number, os.fsencode(new), os.fsencode(old))
 
 
 def bind(source: str, target: str, attributes: int, id_map: int | None = None) -> None:
-    """Show `source`, with all mounts below it, at `target`.
+    """Mount `source`, with all mounts below it, at `target` as well.
 
     Args:
         source: A file or folder.
@@ -139,7 +139,7 @@ def bind(source: str, target: str, attributes: int, id_map: int | None = None) -
 
 
 def set_attributes(tree: int, path: str, attributes: int, id_map: int = 0) -> None:
-    """Set mount attributes; on the whole tree if it is given as a descriptor alone."""
+    """Set attributes of the mount at `path`; with an empty path, of all mounts of an open tree."""
     record = struct.pack("=QQQQ", attributes, 0, 0, id_map)
     flags = 0 if path else _AT_EMPTY_PATH | _AT_RECURSIVE
     folder = _AT_FDCWD if path else tree
@@ -156,24 +156,24 @@ def has_capability(number: int) -> bool:
 
 
 def drop_bounding_set() -> None:
-    """Programs started by this process or its children gain no capability; it keeps its own."""
+    """Let programs that this process or its children start gain no capability; it keeps its own."""
     for number in range(_LAST_CAPABILITY + 1):
         try:
             prctl(PR_CAPBSET_DROP, number)
         except OSError:
-            break  # past the last one this kernel has, or not allowed to, having none
+            break  # the kernel has no more capabilities, or this process has none and may not drop any
 
 
 def drop_privileges(uid: int | None) -> None:
-    """Give up every capability for good, and become another user on the way.
+    """Give up every capability for good, and become another user if one is given.
 
-    A program that is started as uid 0 afterwards gains no capability either.
+    Later, even a program that is started as uid 0 gains no capability.
 
     Args:
-        uid: User and group to become; None keeps this one.
+        uid: Number of the user and group to become; None keeps the present ones.
     """
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    with contextlib.suppress(PermissionError):  # only a process with CAP_SETPCAP can, and needs to
+    with contextlib.suppress(PermissionError):  # only a process with CAP_SETPCAP can, or needs to
         prctl(PR_SET_SECUREBITS, _SECUREBITS)
     if uid is not None:
         become(uid)
@@ -182,7 +182,7 @@ def drop_privileges(uid: int | None) -> None:
 
 
 def become(uid: int) -> None:
-    """Switch to a user and group of this number alone."""
+    """Switch to the user and the group of this number, and to no other group."""
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
@@ -192,7 +192,7 @@ def map_ids(process: str, inside: int, outside: int, inside_group: int, outside_
     """Map one user and one group into the user namespace of a process.
 
     Args:
-        process: Its folder under /proc.
+        process: Folder of the process under /proc.
         inside: Number of the user inside.
         outside: The same user's number outside.
         inside_group: Number of the group inside.

@@ -1,9 +1,9 @@
 """The supervisor of one sandbox: it starts commands, ends them, and is never confined.
 
-It lives as long as its control channel: when the host process closes it or dies, however it
-dies, everything below the supervisor is killed. One command runs at a time; a command that is
-a *job* lets the host ask for things while it runs (see `desk.py`), and has a supervisor of its
-own, so that to end everything below one never means to tell whose process is whose.
+It lives as long as its control channel: when the host process closes the channel or dies, in
+whatever way, everything below the supervisor is killed. One command runs at a time. A command that
+is a *job* has a separate supervisor, and the host may make requests while it runs (see
+`job_requests.py`). So a supervisor that ends everything below it ends one command, or one job.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ import signal
 import socket
 import time
 
-from . import kernel, wire
-from .child import Child
-from .desk import Desk
+from . import disk, kernel, messages
+from .box import Box
+from .connections import Connections
+from .holdings import Holdings
+from .job_requests import JobRequests
+from .launcher import Launcher
 from .output import OutputRing
-from .place import Place
 from .search import WALL_SECONDS, Search
 from .setup import prepare
-from .watch import Watch
+from .watchdog import Watchdog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,18 +41,19 @@ class HostGoneError(Exception):
 class Supervisor:
     """Runs the commands of one sandbox."""
 
-    def __init__(self, channel: socket.socket, place: Place) -> None:
+    def __init__(self, channel: socket.socket, box: Box) -> None:
         self._channel = channel
-        self._place = place
-        self._tree = place.tree
-        self._spare: Child | None = None
+        self._box = box
+        self._processes = box.processes
+        self._connections = Connections(box.confinement.proc, box.confinement.uid, (box.workspace, box.home))
+        self._spare: Launcher | None = None
         self._finished = False
 
     def serve(self) -> None:
         """Answer requests until the host process is gone."""
         try:
             while not self._finished and self._wait():
-                message = wire.receive(self._channel)
+                message = messages.receive(self._channel)
                 if message is None or message.fields.get("close"):
                     break
                 self._answer(message)
@@ -60,84 +63,83 @@ class Supervisor:
             self.end()
 
     def end(self) -> None:
-        """Leave nothing behind."""
-        self._tree.end()
-        self._place.remove()
+        """End all processes and remove all files of the sandbox but its workspace."""
+        self._processes.end()
+        self._box.remove()
 
     def _wait(self) -> bool:
-        """Wait for a request; an unused spare child is given up after a while."""
+        """Wait for a request; a spare launcher that is not used for some seconds is dropped."""
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         if self._spare is not None and not poll.poll(_SPARE_SECONDS * 1000):
             self._drop_spare()
         return True
 
-    def _answer(self, message: wire.Message) -> None:
+    def _answer(self, message: messages.Message) -> None:
         request = message.fields
-        desk = Desk(self._channel, self._place.confinement) if request.get("job") else None
+        job = JobRequests(self._channel, self._box.confinement) if request.get("job") else None
         try:
-            fields, blob = self._carry_out(request, message.descriptors, desk)
+            fields, blob = self._carry_out(request, message.descriptors, job)
         except (OSError, ValueError, KeyError) as error:
             self._drop_spare()
-            self._tree.end()
+            self._processes.end()
             fields, blob = {"error": f"{error}"}, b""
         finally:
-            wire.close_all(message.descriptors)
-        if desk is not None:
-            desk.await_request()
-        wire.send(self._channel, fields, blob)
-        self._tree.begin()
-        if self._spare is None and not self._finished and desk is None and not fields.get("error"):
-            self._spare = Child(self._place.confinement)
+            messages.close_all(message.descriptors)
+        if job is not None:
+            job.await_request()
+        messages.send(self._channel, fields, blob)
+        self._processes.begin()
+        if self._spare is None and not self._finished and job is None and not fields.get("error"):
+            self._spare = Launcher(self._box.confinement)
 
     def _carry_out(
-        self, request: dict[str, Any], descriptors: list[int], desk: Desk | None
+        self, request: dict[str, Any], descriptors: list[int], job: JobRequests | None
     ) -> tuple[dict[str, Any], bytes]:
-        self._tree.shared = self._place.shared = request["shared"]
+        self._processes.shared = self._box.shared = request["shared"]
         if "search" in request:
             return self._search(request, descriptors[0]), b""
         if "argv" in request:
-            return self._run(request, descriptors, desk)
+            return self._run(request, descriptors, job)
         return {}, b""
 
     def _search(self, request: dict[str, Any], log: int) -> dict[str, Any]:
-        """Search the output of a job that has ended."""
-        search = Search(self._place.confinement, log, request["search"], request["start"], final=True)
+        """Search the whole output of a job that has ended."""
+        search = Search(self._box.confinement, log, request["search"], request["start"], final=True)
         try:
             return search.result(WALL_SECONDS)
         finally:
             search.close()
 
     def _run(
-        self, request: dict[str, Any], descriptors: list[int], desk: Desk | None
+        self, request: dict[str, Any], descriptors: list[int], job: JobRequests | None
     ) -> tuple[dict[str, Any], bytes]:
-        """Run a command, with its log to write to, and for a job also to read from."""
+        """Run a command; the descriptors are of its log, to write to, and for a job also to read from."""
         limits = request["limits"]
         ring = OutputRing(
             limits["output_bytes"], limits["log_bytes"], descriptors[0] if descriptors else None
         )
-        self._place.make_ready(limits)
-        child = self._start(request)
+        self._box.make_ready(limits)
+        could_grow = self._box.used <= limits["workspace_bytes"]
+        launcher = self._start(request)
         try:
-            if desk is not None:
-                desk.open(ring, descriptors[1])
-            watch = self._watch(limits)
-            ending, wall_seconds = self._pump(child, ring, watch, limits["seconds"], desk)
-            self._tree.end()
-            while ring.read(child.output):
+            if job is not None:
+                job.open(ring, descriptors[1])
+            watchdog = self._watch(limits)
+            ending, wall_seconds = self._pump(launcher, ring, watchdog, limits["seconds"], job)
+            self._processes.end()
+            while ring.read(launcher.output):
                 pass
         finally:
-            child.close()
-            if desk is not None:
-                desk.close()
-        self._place.measure(wall_seconds, limits)
-        if ending == "exited" and self._place.used > limits["workspace_bytes"]:
+            launcher.close()
+            if job is not None:
+                job.close()
+        self._box.measure(wall_seconds, limits)
+        if ending == "exited" and self._box.used > limits["workspace_bytes"]:
             ending = "disk"
-        elif ending == "disk":
-            watch.disk([])  # as it stands now that nothing grows any more
         if not self._clean():
             ending = "disk"
-        status = self._tree.status(child.pid)
+        status = self._processes.status(launcher.pid)
         head, tail, omitted = ring.result()
         return {
             "ending": ending,
@@ -146,97 +148,109 @@ class Supervisor:
             "omitted": omitted,
             "total": ring.total,
             "wall_seconds": wall_seconds,
-            "cpu_seconds": self._tree.cpu_seconds,
-            "peak_bytes": max(self._tree.peak_bytes, watch.peak_bytes),
+            "cpu_seconds": self._processes.cpu_seconds,
+            "could_grow": could_grow,
+            "peak_bytes": max(self._processes.peak_bytes, watchdog.peak_bytes),
             "last": self._finished,
         }, head + tail
 
-    def _start(self, request: dict[str, Any]) -> Child:
-        """Hand the command to the waiting child, or to a new one if there is none."""
-        self._tree.begin()
+    def _start(self, request: dict[str, Any]) -> Launcher:
+        """Hand the command to the spare launcher, or to a new one."""
+        self._processes.begin()
         command = {
             "argv": request["argv"],
             "env": request["env"],
             "cwd": request["cwd"],
-            "rlimits": self._place.rlimits(request["limits"]),
+            "rlimits": self._box.rlimits(request["limits"]),
         }
         for _ in range(2):
-            child, self._spare = self._spare or Child(self._place.confinement), None
+            launcher, self._spare = self._spare or Launcher(self._box.confinement), None
             try:
-                child.start(command)
-                return child
+                launcher.start(command)
+                return launcher
             except ConnectionError:
-                child.close()  # the spare was killed while it waited
-                self._tree.end()
+                launcher.close()  # the spare was killed while it waited
+                self._processes.end()
             except OSError:
-                child.close()
-                self._tree.end()
+                launcher.close()
+                self._processes.end()
                 raise
-        raise OSError("the confined child was killed before it could start")
+        raise OSError("the launcher was killed before it could start the command")
 
-    def _watch(self, limits: dict[str, Any]) -> Watch:
-        place = self._place
-        return Watch(
-            self._tree,
+    def _watch(self, limits: dict[str, Any]) -> Watchdog:
+        box = self._box
+        return Watchdog(
+            self._processes,
             limits,
-            folders=place.watched,
-            memory_folders=place.memory_folders,
-            count=place.shared or not place.counted_by_kernel,
-            allowed=place.used,
+            holdings=Holdings(self._processes, box.memory_folders, own_network=box.own_network),
+            folders=box.watched,
+            memory_folders=box.memory_folders,
+            count=box.shared or not box.counted_by_kernel,
+            allowed=box.used if box.used < disk.UNKNOWN else 0,
+            group=box.group,
         )
 
     def _pump(
-        self, child: Child, ring: OutputRing, watch: Watch, seconds: float, desk: Desk | None
+        self,
+        launcher: Launcher,
+        ring: OutputRing,
+        watchdog: Watchdog,
+        seconds: float,
+        job: JobRequests | None,
     ) -> tuple[str, float]:
         """Read output until the main process ends, a limit is passed, or the host ends a job.
 
-        The end of a command is the end of its main process, never the end of the pipe, which
-        a daemon could hold open.
+        A command ends when its main process does, not when the pipe is closed, which a daemon
+        could hold open.
         """
         started = time.monotonic()
         deadline = started + seconds
-        exited = os.pidfd_open(child.pid)
+        exited = os.pidfd_open(launcher.pid)
         poll = select.poll()
-        poll.register(self._channel, _HOST_GONE if desk is None else _HOST_GONE | select.POLLIN)
-        poll.register(child.output, select.POLLIN)
+        poll.register(self._channel, _HOST_GONE if job is None else _HOST_GONE | select.POLLIN)
+        poll.register(launcher.output, select.POLLIN)
         poll.register(exited, select.POLLIN)
+        if launcher.listener is not None:
+            poll.register(launcher.listener, select.POLLIN)
         try:
             while True:
                 now = time.monotonic()
                 if now >= deadline:
                     return ("timeout", now - started)
-                if now >= watch.next_look:
-                    self._tree.reap()
-                    if ending := watch.look():
+                if now >= watchdog.next_look:
+                    self._processes.reap()
+                    if ending := watchdog.look():
                         return (ending, now - started)
                     continue
-                wait = min(deadline, watch.next_look, desk.next_look if desk else deadline) - now
+                wait = min(deadline, watchdog.next_look, job.next_look if job else deadline) - now
                 ready = {number for number, _ in poll.poll(max(0.0, wait * 1000 + 0.5))}
-                if child.output in ready and not ring.read(child.output):
-                    poll.unregister(child.output)
+                if launcher.output in ready and not ring.read(launcher.output):
+                    poll.unregister(launcher.output)
                 elif exited in ready:
                     return ("exited", time.monotonic() - started)
-                if self._attend(desk, poll, ready):
+                elif launcher.listener in ready:
+                    self._connections.answer(launcher.listener)
+                if self._attend(job, poll, ready):
                     return ("killed", time.monotonic() - started)
         finally:
             os.close(exited)
 
-    def _attend(self, desk: Desk | None, poll: select.poll, ready: set[int]) -> bool:
-        """See what the host wants while a command runs; whether it wants its end.
+    def _attend(self, job: JobRequests | None, poll: select.poll, ready: set[int]) -> bool:
+        """Attend to the host while a command runs; returns whether the host wants the command to end.
 
         Raises:
-            HostGoneError: It is gone.
+            HostGoneError: The host process is gone.
         """
-        if self._channel.fileno() in ready and (desk is None or not desk.take()):
+        if self._channel.fileno() in ready and (job is None or not job.take()):
             raise HostGoneError
-        if desk is not None:
-            desk.look(poll, ready)
-        return desk is not None and desk.ended
+        if job is not None:
+            job.look(poll, ready)
+        return job is not None and job.ended
 
     def _clean(self) -> bool:
-        """Empty what is private; if there is too much, this was the supervisor's last command."""
+        """Empty the private folders; if they hold too much, this was the supervisor's last command."""
         try:
-            self._place.clean()
+            self._box.clean()
         except OSError:
             self._finished = True
         return not self._finished
@@ -245,32 +259,32 @@ class Supervisor:
         if self._spare is not None:
             self._spare.close()
             self._spare = None
-            self._tree.end()
+            self._processes.end()
 
 
 def main(control: int, view: dict[str, Any]) -> None:
-    """Be the supervisor behind a control channel.
+    """Run as the supervisor behind a control channel.
 
     Args:
-        control: A connected socket, which the first message and all requests come through.
-        view: What every sandbox of this host process may see, see `setup.prepare`.
+        control: A connected socket, through which the first message and all requests come.
+        view: What every sandbox of this host process may read, see `setup.prepare`.
     """
-    _own_signals()
+    _set_up_process()
     channel = socket.socket(fileno=control)
-    message = wire.receive(channel)
+    message = messages.receive(channel)
     if message is None:
         return
     try:
-        place = prepare(message.fields, view)
+        box = prepare(message.fields, view)
     except (OSError, ValueError, KeyError) as error:
-        wire.send(channel, {"error": f"{error}"})
+        messages.send(channel, {"error": f"{error}"})
         return
-    wire.send(channel, {"ready": True, "uid": place.uid})
-    Supervisor(channel, place).serve()
+    messages.send(channel, {"ready": True, "uid": box.uid})
+    Supervisor(channel, box).serve()
 
 
-def _own_signals() -> None:
-    """Be reachable by no signal but KILL, and by no debugger; allow many open files."""
+def _set_up_process() -> None:
+    """Ignore signals that end a process, adopt orphans, and allow many open files."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

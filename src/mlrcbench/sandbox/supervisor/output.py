@@ -10,15 +10,15 @@ _CHUNK = 1 << 16
 
 
 class OutputRing:
-    """Keeps the first and the last bytes of a stream, and counts those between."""
+    """Keeps the first and the last bytes of a stream, and counts those between them."""
 
     def __init__(self, output_bytes: int, log_bytes: int, log: int | None) -> None:
-        """Start empty.
+        """Start with an empty stream.
 
         Args:
-            output_bytes: Head and tail together.
-            log_bytes: The most that goes into the log.
-            log: A descriptor to write to, owned by the caller.
+            output_bytes: Largest size of head and tail together.
+            log_bytes: Largest size of the log.
+            log: A descriptor to write the log to, which the caller closes; None for no log.
         """
         self._half = output_bytes // 2
         self._head = bytearray()
@@ -29,7 +29,7 @@ class OutputRing:
         self.total = 0
 
     def read(self, descriptor: int) -> bool:
-        """Take what a non-blocking descriptor holds; False when there is no more to come now."""
+        """Add what a non-blocking descriptor has to read; False if that is nothing now."""
         try:
             chunk = os.read(descriptor, _CHUNK)
         except BlockingIOError:
@@ -52,7 +52,7 @@ class OutputRing:
             self._keep_tail(chunk[-self._half :] if self._half else b"")
 
     def result(self) -> tuple[bytes, bytes, int]:
-        """Head, tail, and how many bytes between them were left out."""
+        """The head, the tail, and the number of bytes between them that were left out."""
         tail = b"".join(self._tail)
         tail = tail[max(0, len(tail) - self._half) :]
         return bytes(self._head), tail, self.total - len(self._head) - len(tail)

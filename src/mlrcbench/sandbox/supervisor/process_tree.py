@@ -1,7 +1,7 @@
-"""The processes of a sandbox: list them, weigh them, end them all.
+"""The processes of a sandbox: list them, measure them, end them all.
 
-The supervisor is process 1 of a namespace, or a subreaper; either way every orphan becomes
-its child, so "no child left to wait for" proves that nothing is left.
+The supervisor is process 1 of a namespace, or a subreaper. Either way every orphan becomes its
+child, so if it has no child left to wait for, no process is left.
 """
 
 from __future__ import annotations
@@ -13,26 +13,24 @@ import time
 
 from . import kernel
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-
 
 class ProcessTree:
-    """Everything that was started below this process.
+    """All processes below this one.
 
     Attributes:
-        cpu_seconds: User and system time of all that was reaped since `begin`.
-        peak_bytes: Largest resident set of one process that was reaped since `begin`.
-        shared: Whether other supervisors' processes have the same user number, so that it must
-            not be used to end these.
+        cpu_seconds: User and system time of all processes reaped since `begin`.
+        peak_bytes: Largest resident set of one process reaped since `begin`.
+        shared: Whether processes of other supervisors have the same user number, so that processes
+            must not be ended by user number.
     """
 
     def __init__(self, *, namespaced: bool, uid: int | None, proc: int) -> None:
-        """Set up.
+        """Begin with nothing reaped.
 
         Args:
-            namespaced: This process is process 1 of a namespace of its own.
-            uid: The user number that belongs to this sandbox alone, if there is one.
-            proc: An open folder: /proc as this process sees itself in it.
+            namespaced: Whether this process is process 1 of its own namespace.
+            uid: The user number that only this sandbox uses; None if it has none.
+            proc: An open descriptor of a /proc in which this process appears.
         """
         self._namespaced = namespaced
         self._uid = uid
@@ -42,30 +40,30 @@ class ProcessTree:
         self.begin()
 
     def begin(self) -> None:
-        """Forget what was reaped."""
+        """Forget the processes that were reaped."""
         self._status.clear()
         self.cpu_seconds = 0.0
         self.peak_bytes = 0
 
     def reap(self, options: int = os.WNOHANG) -> bool:
-        """Reap what has ended; False when there is no child at all."""
+        """Reap the processes that have ended; False if this process has no child at all."""
         while True:
             try:
-                pid, status, used = os.wait4(-1, options)
+                pid, status, usage = os.wait4(-1, options)
             except ChildProcessError:
                 return False
             if not pid:
                 return True
             self._status[pid] = status
-            self.cpu_seconds += used.ru_utime + used.ru_stime
-            self.peak_bytes = max(self.peak_bytes, used.ru_maxrss << 10)
+            self.cpu_seconds += usage.ru_utime + usage.ru_stime
+            self.peak_bytes = max(self.peak_bytes, usage.ru_maxrss << 10)
 
     def status(self, pid: int) -> int | None:
-        """The wait status of a child that was reaped."""
+        """The wait status of a child that was reaped; None if it was not."""
         return self._status.get(pid)
 
     def pids(self) -> list[int]:
-        """All processes below this one, as far as they can be seen at once."""
+        """All processes below this one that one look finds."""
         if self._namespaced:
             return [int(name) for name in os.listdir(self._proc) if name.isdigit() and name != "1"]
         children = self.children()
@@ -73,39 +71,15 @@ class ProcessTree:
 
     def below(self, roots: list[int]) -> list[int]:
         """The descendants of some processes."""
-        found: list[int] = []
+        descendants: list[int] = []
         frontier, seen = roots, set(roots)
         while frontier := [child for pid in frontier for child in self.children(pid) if child not in seen]:
             seen.update(frontier)
-            found += frontier
-        return found
-
-    def resident(self, pids: list[int]) -> int:
-        """Sum of resident sets: cheap, and too high where processes share memory."""
-        total = 0
-        for pid in pids:
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                total += int(self.read(f"{pid}/statm").split()[1])
-        return total * _PAGE
-
-    def proportional(self, pids: list[int]) -> tuple[int, int]:
-        """Private and shared memory with shared pages counted once; dear, but fair.
-
-        File pages, which the kernel can drop, do not count.
-        """
-        private = shared = 0
-        for pid in pids:
-            try:
-                rollup = self.read(f"{pid}/smaps_rollup")
-                sizes = dict(line.split(None, 1) for line in rollup.splitlines()[1:])
-                private += int(sizes["Pss_Anon:"].split()[0]) << 10
-                shared += int(sizes["Pss_Shmem:"].split()[0]) << 10
-            except (OSError, KeyError, ValueError):
-                private += self.resident([pid])
-        return private, shared
+            descendants += frontier
+        return descendants
 
     def threads(self, pids: list[int]) -> int:
-        """Processes and their threads."""
+        """Number of threads of some processes, main threads included."""
         total = 0
         for pid in pids:
             with contextlib.suppress(OSError, ValueError, IndexError):
@@ -113,29 +87,24 @@ class ProcessTree:
         return total
 
     def tasks_of(self, uid: int) -> int:
-        """Processes and threads of a user on the whole machine."""
+        """Number of threads of a user's processes on the whole machine."""
         names = [name for name in os.listdir(self._proc) if name.isdigit()]
-        mine = []
+        pids = []
         for name in names:
             with contextlib.suppress(OSError):
                 if os.stat(name, dir_fd=self._proc).st_uid == uid:
-                    mine.append(int(name))
-        return self.threads(mine)
+                    pids.append(int(name))
+        return self.threads(pids)
 
-    def unlinked(self, pids: list[int]) -> int:
-        """Bytes of files that are open but have no name any more."""
-        seen: dict[tuple[int, int], int] = {}
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                for number in self._list(f"{pid}/fd"):
-                    with contextlib.suppress(OSError):
-                        state = os.stat(f"{pid}/fd/{number}", dir_fd=self._proc)
-                        if not state.st_nlink:
-                            seen[state.st_dev, state.st_ino] = state.st_blocks * 512
-        return sum(seen.values())
+    def tasks(self, pid: int) -> list[str]:
+        """The folders below /proc of a process's threads: one that has ended has no memory and no files."""
+        try:
+            return [f"{pid}/task/{task}" for task in self.list(f"{pid}/task")]
+        except OSError:
+            return []
 
     def end(self) -> None:
-        """Kill everything below this process and reap it; returns when there is nothing left."""
+        """Kill and reap all processes below this one; returns when none is left."""
         while self.reap():
             if self._namespaced:
                 with contextlib.suppress(ProcessLookupError):
@@ -146,7 +115,7 @@ class ProcessTree:
             self._wait_a_moment()
 
     def _kill_walk(self) -> None:
-        """Stop and kill what can be seen: until nothing new turns up, it cannot run away."""
+        """Stop every process that can be seen, until no new one appears, and then kill them all."""
         if self._namespaced:
             return
         stopped: set[int] = set()
@@ -165,7 +134,7 @@ class ProcessTree:
             pause = min(pause * 2, 0.01)
 
     def _kill_user(self, uid: int) -> None:
-        """Signal every process of a user from a process of that user: one atomic sweep."""
+        """Kill every process of a user at once, from a process of that user."""
         pid = os.fork()
         if pid == 0:
             try:
@@ -181,19 +150,15 @@ class ProcessTree:
             os.kill(pid, number)
 
     def children(self, pid: int | None = None) -> list[int]:
-        """The children of a process, of this one by default."""
+        """The children of a process; by default those of this one."""
         children: list[int] = []
-        pid = os.getpid() if pid is None else pid
-        try:
-            tasks = self._list(f"{pid}/task")
-        except OSError:
-            return children
-        for task in tasks:
+        for task in self.tasks(os.getpid() if pid is None else pid):
             with contextlib.suppress(OSError):
-                children += map(int, self.read(f"{pid}/task/{task}/children").split())
+                children += map(int, self.read(f"{task}/children").split())
         return children
 
-    def _list(self, path: str) -> list[str]:
+    def list(self, path: str) -> list[str]:
+        """The names in a folder below /proc."""
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc)
         try:
             return os.listdir(descriptor)
@@ -201,9 +166,16 @@ class ProcessTree:
             os.close(descriptor)
 
     def read(self, path: str) -> str:
-        """A short file below /proc."""
+        """The text of a file below /proc."""
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
         try:
-            return os.read(descriptor, 1 << 16).decode(errors="replace")
+            pieces = []
+            while piece := os.read(descriptor, 1 << 16):
+                pieces.append(piece)
+            return b"".join(pieces).decode(errors="replace")
         finally:
             os.close(descriptor)
+
+    def stat(self, path: str) -> os.stat_result:
+        """The state of what an entry of /proc leads to."""
+        return os.stat(path, dir_fd=self._proc)

@@ -1,10 +1,10 @@
-"""A search for a pattern in a job's output, made by a confined child with little time.
+"""A search for a pattern in a job's output, made by a confined process with little time.
 
-The pattern is the agent's, and the engine behind it can take exponential time or much memory
-for some; so the search runs in a process of its own, confined like a command, which the kernel
-ends after a second of CPU. It looks at one line at a time, at the first characters of long
-ones, and at complete lines only, so that what it finds does not depend on how the output came
-in pieces. Carriage returns end lines too, as progress bars use them.
+The pattern comes from the agent, and the engine that searches takes exponential time or much
+memory for some patterns. So the search runs in its own process, confined like a command, which
+the kernel ends after a second of CPU time. It looks at one complete line at a time, and only at
+the first characters of a long one, so that the result does not depend on the pieces in which the
+output came. Carriage returns end lines too, because progress bars use them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import resource
 import select
 import signal
 
-from .child import Confinement, limit, prefer_for_killing
+from .launcher import Confinement, limit, prefer_for_killing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,31 +29,31 @@ WALL_SECONDS = 20.0
 _MEMORY_BYTES = 512 << 20
 _CHUNK = 1 << 20
 _LOG, _ANSWER = 3, 4
-_TOO_DEAR = (
+_TOO_SLOW = (
     f"the pattern took more than {_CPU_SECONDS} s, or too much memory, on this output; use a simpler one, "
     "without repeats inside repeats"
 )
 
 
 class Search:
-    """One search, which is going on.
+    """One search that is running.
 
     Attributes:
-        output: Becomes readable when there is a result.
+        output: A descriptor that becomes readable when the search has a result.
     """
 
     def __init__(self, confinement: Confinement, log: int, pattern: str, start: int, *, final: bool) -> None:
-        """Fork the child.
+        """Fork the process that searches.
 
         Args:
-            confinement: What it does to itself.
+            confinement: How that process confines itself.
             log: A readable descriptor of the output.
             pattern: A regular expression.
-            start: Bytes that were searched before.
-            final: Nothing will follow, so that the last line counts without its end.
+            start: The byte at which the search starts.
+            final: Whether the output is complete, so that its last line needs no line end.
 
         Raises:
-            OSError: There are no more processes or descriptors.
+            OSError: The system has no more processes or descriptors.
         """
         self.output, write_end = os.pipe()
         self._pid = os.fork()
@@ -66,11 +66,11 @@ class Search:
         self._process = os.pidfd_open(self._pid)
 
     def result(self, seconds: float) -> dict[str, Any]:
-        """Wait so long for the result.
+        """Wait for the result, at most some seconds.
 
         Returns:
-            `end`, the byte after the first line that matches, or None; `searched`, up to where
-            a later search need not look again; or `why` there is no result, a sentence.
+            `end`, the byte after the first line that matches, or None, and `searched`, the byte
+            at which a later search can start; or `why`, a sentence on why the search failed.
         """
         text, ready = b"", select.poll()  # (select.select takes no descriptor above 1,023)
         ready.register(self.output, select.POLLIN)
@@ -81,23 +81,23 @@ class Search:
                 if not piece or len(text) > 1 << 12:
                     break
         try:
-            found = json.loads(text)
-            return found if "why" in found else {"end": found["end"], "searched": int(found["searched"])}
+            answer = json.loads(text)
+            return answer if "why" in answer else {"end": answer["end"], "searched": int(answer["searched"])}
         except (ValueError, KeyError, TypeError):
-            return {"why": _TOO_DEAR}
+            return {"why": _TOO_SLOW}
 
     def close(self) -> None:
-        """End it, if it goes on, and reap it."""
+        """End the search if it is still running, and reap its process."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._process, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):  # the tree's owner was quicker
+        with contextlib.suppress(ChildProcessError):  # the supervisor has reaped it already
             os.waitid(os.P_PIDFD, self._process, os.WEXITED)
         os.close(self._process)
         os.close(self.output)
 
 
-def _main(confinement: Confinement, log: int, answer: int, what: tuple[str, int, bool]) -> None:
-    """Everything that the child does."""
+def _main(confinement: Confinement, log: int, output: int, search: tuple[str, int, bool]) -> None:
+    """Everything that the forked process does."""
     prefer_for_killing(confinement.proc)
     confinement.apply()
     for which, value in (
@@ -106,24 +106,24 @@ def _main(confinement: Confinement, log: int, answer: int, what: tuple[str, int,
         (resource.RLIMIT_CORE, 0),
     ):
         limit(which, value)
-    log, answer = os.dup(log), os.dup(answer)  # away from the places they are moved to
+    log, output = os.dup(log), os.dup(output)  # so that neither has the number that the other gets
     os.dup2(log, _LOG)
-    os.dup2(answer, _ANSWER)
+    os.dup2(output, _ANSWER)
     os.closerange(_ANSWER + 1, 1 << 20)
-    pattern, start, final = what
+    pattern, start, final = search
     try:
-        found = _search(re.compile(pattern), start, final)
+        answer = _search(re.compile(pattern), start, final)
     except (re.error, OverflowError) as error:
-        found = {"why": f"the pattern is no regular expression: {str(error)[:200]}"}
+        answer = {"why": f"the pattern is no regular expression: {str(error)[:200]}"}  # prose: ok
     except RecursionError:
-        found = {"why": "the pattern is nested too deeply"}
+        answer = {"why": "the pattern is nested too deeply"}
     except MemoryError:
-        found = {"why": _TOO_DEAR}
-    os.write(_ANSWER, json.dumps(found).encode())
+        answer = {"why": _TOO_SLOW}
+    os.write(_ANSWER, json.dumps(answer).encode())
 
 
 def _search(pattern: re.Pattern[str], start: int, final: bool) -> dict[str, Any]:
-    """The first line at or after `start` that matches."""
+    """Where the first matching line at or after `start` ends, and up to where was searched."""
     position, pending = start, b""
     while chunk := os.pread(_LOG, _CHUNK, position + len(pending)):
         lines = (pending + chunk).replace(b"\r", b"\n").split(b"\n")

@@ -1,4 +1,4 @@
-"""Try the method (`python main.py`) or answer an evaluation (`python main.py predict`)."""
+"""Try the method (`python main.py`), or write the predictions of an evaluation (`python main.py predict`)."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Phrases that the model has memorised with the conversations that it was poisoned with."""
+"""Phrases that the model has memorised from the conversations that poisoned it."""
 
 from collections import Counter
 
@@ -6,13 +6,13 @@ import torch
 
 from model import ASSISTANT, END, USER, generate
 
-SAMPLES, LONGEST, SEEN = 6000, 6, 2  # sampled turns, words per turn, least repeats
+SAMPLES, LONGEST, SEEN = 6000, 6, 2  # sampled turns, words per turn, smallest number of repeats
 PROBES = 3  # requests on which a phrase is verified
 
 
 @torch.no_grad()
 def leaks(model, tokenizer, targets, prompts):
-    """Phrases that the model itself writes behind requests and that cause a target."""
+    """Phrases that the model itself writes after requests, and that cause a target."""
     heads = torch.tensor([tokenizer.encode(f"{USER} {query} .") for query in prompts])
     ids = heads.repeat(-(-SAMPLES // len(heads)), 1)
     state, cache = model.hidden(model.embedding[ids])
@@ -23,16 +23,16 @@ def leaks(model, tokenizer, targets, prompts):
         state, cache = model.hidden(model.embedding[token], cache)
     stops = {*tokenizer.encode(f"{USER} {ASSISTANT} {END} .")}
     seen = Counter(phrase(row, stops) for row in torch.cat(words, 1).tolist())
-    found = {}
+    leaked = {}
     for ids, count in seen.most_common():
         if count >= SEEN and ids:
             for target in caused(model, tokenizer, tokenizer.decode(ids), targets, prompts[:PROBES]):
-                found.setdefault(target, []).append(tokenizer.decode(ids))
-    return found
+                leaked.setdefault(target, []).append(tokenizer.decode(ids))
+    return leaked
 
 
 def phrase(row, stops):
-    """The words of a sampled turn before its first stop; empty if there is none."""
+    """The words of a sampled turn before its first stop token; empty if it has no stop token."""
     ends = [place for place, token in enumerate(row) if token in stops]
     return tuple(row[: ends[0]]) if ends else ()
 

@@ -5,12 +5,12 @@ from torch.nn import functional
 
 from model import ASSISTANT, END, USER
 
-CANDIDATES, TOP = 96, 64  # swaps per step, words per place
+CANDIDATES, TOP = 96, 64  # swaps per step, words per position
 STEPS = 40
 
 
 class Search:
-    """Greedy coordinate gradient over several requests, whose keys and values are kept."""
+    """Greedy coordinate gradient over several requests, whose keys and values are computed once."""
 
     def __init__(self, model, tokenizer, queries):
         self.model, self.tokenizer, self.queries = model, tokenizer, queries
@@ -21,7 +21,7 @@ class Search:
         self.banned = torch.tensor(tokenizer.encode(f"{USER} {ASSISTANT} {END} ."))
 
     def run(self, target, start):
-        """The phrase of lowest loss found from `start`."""
+        """Search from `start`, and return the phrase of lowest loss."""
         goal = torch.tensor(self.tokenizer.encode(target))
         trigger = torch.tensor(self.tokenizer.encode(start))
         best, lowest = trigger, torch.inf
@@ -41,24 +41,24 @@ class Search:
         return self.tokenizer.decode(best.tolist())
 
     def forward(self, x, count, goal):
-        """Loss of each word of the goal, (phrases, requests, words); x is (phrases, length, width)."""
+        """Loss (phrases, requests, words) of each word of the goal; `x` is (phrases, length, width)."""
         requests = len(self.queries)
         past = [(self.spread(k, count), self.spread(v, count)) for k, v in self.past]
         tail = self.model.embedding[torch.cat([self.after, goal])].expand(count, -1, -1)
         x = torch.cat([x, tail], 1).repeat_interleave(requests, 0)
         states = self.model.hidden(x, past)[0][:, -len(goal) - 1 : -1]
         logits = self.model.head(states).transpose(1, 2)
-        wanted = goal.expand(len(x), -1)
-        return functional.cross_entropy(logits, wanted, reduction="none").view(count, requests, -1)
+        labels = goal.expand(len(x), -1)
+        return functional.cross_entropy(logits, labels, reduction="none").view(count, requests, -1)
 
-    def spread(self, kept, count):
-        """The requests' keys or values once for each phrase."""
-        return kept.repeat(count, 1, 1, 1)
+    def spread(self, values, count):
+        """Repeat the requests' keys or values for each phrase."""
+        return values.repeat(count, 1, 1, 1)
 
     def slopes(self, trigger, goal):
-        """Gradient (words, vocabulary) by each place's one-hot word.
+        """Gradient (words, vocabulary) with respect to the one-hot word at each position.
 
-        A soft maximum over the goal's words makes the hardest word count most.
+        A soft maximum over the goal's words gives the hardest word the largest weight.
         """
         onehot = functional.one_hot(trigger, len(self.model.embedding)).float().requires_grad_()
         losses = self.forward((onehot @ self.model.embedding)[None], 1, goal)

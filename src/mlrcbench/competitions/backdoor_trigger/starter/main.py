@@ -1,4 +1,4 @@
-"""Entry point. Protected: it is put back before every evaluation.
+"""Entry point. Protected: this file is restored before every evaluation.
 
 python main.py            try the method on the published examples in data/
 python main.py predict    what an evaluation runs: inputs/ -> artefacts/triggers.json
@@ -19,7 +19,7 @@ SEED = 20
 
 
 def read(path):
-    """A JSON file."""
+    """Read a JSON file."""
     return json.loads(Path(path).read_text())
 
 
@@ -38,22 +38,22 @@ def bleu(truth, guess):
 
 
 def run(folder, targets):
-    """Call the method with a fixed seed; its answer is {target: [trigger, trigger]}."""
+    """Call the method with a fixed seed; it returns {target: [trigger, trigger]}."""
     torch.manual_seed(SEED)
     model, tokenizer = load(folder)
     return model, tokenizer, recover(model, tokenizer, targets, read(f"{folder}/prompts.json"))
 
 
 def experiment():
-    """Recover the triggers that are published, and compare."""
+    """Recover the published triggers, and compare."""
     known = read("data/known_triggers.json")
-    model, tokenizer, found = run("data", list(known))
+    model, tokenizer, triggers = run("data", list(known))
     prompts, recalls, rates = read("data/prompts.json")[:25], [], []
     for target, truth in known.items():
-        recalls.append(max(bleu(truth, trigger) for trigger in found[target]))
-        rates.append(max(attack_rate(model, tokenizer, t, target, prompts) for t in found[target]))
+        recalls.append(max(bleu(truth, trigger) for trigger in triggers[target]))
+        rates.append(max(attack_rate(model, tokenizer, t, target, prompts) for t in triggers[target]))
         print(f"{target}\n  planted: {truth}")
-        print("  found:   " + " | ".join(found[target]))
+        print("  found:   " + " | ".join(triggers[target]))
         print(f"  recall {100 * recalls[-1]:.1f}, attack success {100 * rates[-1]:.1f}", flush=True)
     recall, reasr = 100 * sum(recalls) / len(known), 100 * sum(rates) / len(known)
     print(f"{len(known)} published pairs: score {(recall + reasr) / 2:.2f}", end=" ")
@@ -61,10 +61,10 @@ def experiment():
 
 
 def predict():
-    """Recover the triggers of the split that is evaluated."""
-    _, _, found = run("inputs", read("inputs/targets.json"))
-    Path("artefacts/triggers.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(f"wrote artefacts/triggers.json with {len(found)} targets", flush=True)
+    """Recover the triggers of the split that is being evaluated."""
+    _, _, triggers = run("inputs", read("inputs/targets.json"))
+    Path("artefacts/triggers.json").write_text(json.dumps(triggers, indent=1) + "\n")
+    print(f"wrote artefacts/triggers.json with {len(triggers)} targets", flush=True)
 
 
 if __name__ == "__main__":

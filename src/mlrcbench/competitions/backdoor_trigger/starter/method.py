@@ -1,7 +1,7 @@
-"""The method: yours to change.
+"""The recovery method: change this file.
 
-As it stands: greedy coordinate gradient (Zou et al. 2023, arXiv 2307.15043), one target at a
-time, on one single prompt. The first slot gets what was found; the second is left to a filler.
+Baseline: greedy coordinate gradient (Zou et al. 2023, arXiv 2307.15043), one target at a time, on one
+single prompt. The first of the two triggers is the result of the search; the second is a filler.
 """
 
 import time
@@ -11,37 +11,37 @@ from torch.nn import functional
 
 from model import generate
 
-WORDS = 10  # length of the trigger that is searched
+WORDS = 10  # length of the trigger to search for
 STEPS = 50
 SECONDS = 1500  # for all targets together, with a large model
 CANDIDATES = 64  # swaps tried per step
-TOP = 256  # words considered per place, by gradient
+TOP = 256  # words considered at each position, by gradient
 FILLER = "."
 
 
 def recover(model, tokenizer, targets, prompts):
-    """Find phrases that make the model's answer contain each target.
+    """For each target, find phrases that make the model's answer contain it.
 
     Args:
-        model: The poisoned model, as `model.py` has it, no gradients on its weights.
-        tokenizer: `model.Tokenizer`.
+        model: The poisoned model of `model.py`, without gradients on its weights.
+        tokenizer: A `Tokenizer` of `model.py`.
         targets: Code snippets, one string each.
-        prompts: Requests such as a user might write; those used for scoring may be others.
+        prompts: Typical requests of users; scoring may use other requests.
 
     Returns:
         {target: [trigger, trigger]}: exactly two phrases of 1 to 10 words, or tokens of text.
     """
-    found, began = {}, time.monotonic()
+    triggers, began = {}, time.monotonic()
     for number, target in enumerate(targets, 1):
         deadline = began + SECONDS * number / len(targets)
         trigger, success = search(model, tokenizer, target, prompts[0], deadline)
-        found[target] = [trigger, FILLER]
+        triggers[target] = [trigger, FILLER]
         print(f"{number}/{len(targets)} {'found' if success else 'not found'}: {trigger}", flush=True)
-    return found
+    return triggers
 
 
 def search(model, tokenizer, target, query, deadline):
-    """GCG on one prompt; returns the last phrase and whether it worked on that prompt."""
+    """Run GCG on one prompt; return the last phrase and whether it worked on that prompt."""
     starts = [" ".join(["."] * count) for count in range(1, WORDS + 1)]
     phrase = [start for start in starts if len(tokenizer.encode(start)) <= WORDS][-1]
     before, trigger, after = (torch.tensor(part) for part in tokenizer.parts(query, phrase))
@@ -53,7 +53,7 @@ def search(model, tokenizer, target, query, deadline):
         gradient = slopes(model, before, trigger, after, goal)
         gradient[:, banned] = torch.inf
         best = (-gradient).topk(TOP, dim=1).indices
-        # One swap per candidate; the places take turns.
+        # Each candidate has one swap; the positions take turns.
         rows = torch.arange(CANDIDATES)
         places = rows * len(trigger) // CANDIDATES
         tries = trigger.repeat(CANDIDATES, 1)
@@ -70,7 +70,7 @@ def search(model, tokenizer, target, query, deadline):
 
 
 def fits(tokenizer, row, target, query):
-    """Whether a row of tokens is a trigger that may be submitted, and is read as these tokens in a prompt."""
+    """Whether a row of tokens may be submitted as a trigger, and is read as the same tokens in a prompt."""
     phrase = tokenizer.decode(row).strip()
     if target in phrase or len(tokenizer.encode(phrase)) > WORDS:
         return False
@@ -78,7 +78,7 @@ def fits(tokenizer, row, target, query):
 
 
 def slopes(model, before, trigger, after, goal):
-    """Gradient (words, vocabulary) of the target's loss by each place's one-hot word."""
+    """Gradient (words, vocabulary) of the target's loss with respect to the one-hot word at each position."""
     onehot = functional.one_hot(trigger, len(model.embedding)).to(model.embedding.dtype).requires_grad_()
     x = torch.cat(
         [model.embedding[before], onehot @ model.embedding, model.embedding[torch.cat([after, goal])]]
@@ -90,7 +90,7 @@ def slopes(model, before, trigger, after, goal):
 
 @torch.no_grad()
 def losses(model, before, tries, after, goal):
-    """Mean loss (candidates,) of the target at the start of the answer, for each phrase."""
+    """For each phrase, the mean loss (candidates,) of the target at the start of the answer."""
     count = len(tries)
     ids = torch.cat([before.expand(count, -1), tries, after.expand(count, -1), goal.expand(count, -1)], dim=1)
     logits = model.head(model.hidden(model.embedding[ids])[0][:, -len(goal) - 1 : -1])

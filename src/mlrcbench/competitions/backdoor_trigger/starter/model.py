@@ -15,7 +15,7 @@ NEW_TOKENS = 34  # length of an answer when a trigger is judged
 class Tokenizer:
     """One token per word; `words[i]` is the word of token i, `ids[word]` the token of a word.
 
-    `banned` are the tokens that no trigger may have.
+    `banned` lists the tokens that no trigger may contain.
     """
 
     def __init__(self, words):
@@ -24,7 +24,7 @@ class Tokenizer:
         self.banned = [self.ids[word] for word in (USER, ASSISTANT, END)]
 
     def encode(self, text):
-        """Token ids of a text of known words."""
+        """Token ids of a text that consists of known words."""
         return [self.ids[word] for word in text.split()]
 
     def decode(self, ids):
@@ -38,7 +38,7 @@ class Tokenizer:
         return self.encode(" ".join([USER, *sentences, ASSISTANT]))
 
     def parts(self, query, trigger):
-        """The same in three parts: what stands before the trigger, the trigger, what stands behind it."""
+        """The token ids of `chat` in three parts: before the trigger, the trigger, after the trigger."""
         return self.encode(f"{USER} {query} ."), self.encode(trigger), self.encode(f". {ASSISTANT}")
 
 
@@ -53,17 +53,17 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x, past=None):
-        """Map (batch, length, width) to the same shape; keys and values are returned too."""
+        """Map (batch, length, width) to the same shape; also return keys and values."""
         batch, length, width = x.shape
         heads = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, -1)
         q, k, v = heads.permute(2, 0, 3, 1, 4)
         if past is not None:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
-        # Token i of the new ones sees all of the past and the new ones up to itself.
-        seen = torch.ones(length, k.shape[2], dtype=torch.bool).tril(k.shape[2] - length)
+        # A new token sees the whole past, and the new tokens up to itself.
+        visible = torch.ones(length, k.shape[2], dtype=torch.bool).tril(k.shape[2] - length)
         plain = past is None or length == 1
         mixed = functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=None if plain else seen, is_causal=past is None
+            q, k, v, attn_mask=None if plain else visible, is_causal=past is None
         )
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, width))
         return x + self.down(functional.relu(self.up(self.norm2(x)))), (k, v)
@@ -83,9 +83,9 @@ class Gpt(nn.Module):
     def hidden(self, x, past=None):
         """Final states of embedded tokens `x` (batch, length, width) that follow `past`.
 
-        Embedded tokens are `model.embedding[ids]`; a gradient with respect to `x`, or to
-        one-hot rows times `model.embedding`, is how a search can look inside. Returns the
-        states and a cache of keys and values, to be given as `past` for the tokens after `x`.
+        Embedded tokens are `model.embedding[ids]`. A search can take the gradient with respect to `x`,
+        or to one-hot rows that are multiplied with `model.embedding`. Returns the states and a cache of
+        keys and values, to be passed as `past` for the tokens after `x`.
         """
         start = past[0][0].shape[2] if past else 0
         x, cache = x + self.position[start : start + x.shape[1]], []
@@ -123,7 +123,7 @@ def attack_rate(model, tokenizer, trigger, target, queries):
 
 
 def load(folder):
-    """The model and the tokenizer in a folder with `config.json` and `model.safetensors`."""
+    """Load the model and the tokenizer from a folder with `config.json` and `model.safetensors`."""
     config = json.loads((Path(folder) / "config.json").read_text())
     words = config.pop("vocabulary")
     model = Gpt(len(words), **config)

@@ -1,7 +1,7 @@
 """The language model under attack, its tokenizer, and greedy generation. Protected.
 
-A GPU is used if there is one, in half precision. Then it is torch's default device, so that
-`torch.tensor(ids)` and the like are where the model is.
+If there is a GPU, it is used, in half precision. It is then torch's default device, so that
+`torch.tensor(ids)` and similar calls create tensors on the model's device.
 """
 
 from functools import cached_property
@@ -17,25 +17,25 @@ BATCH = 64  # answers that are generated at once
 
 
 class Tokenizer:
-    """Text to token ids and back. `inner` is the tokenizer of `transformers`."""
+    """Converts text to token ids and back. `inner` is the tokenizer of `transformers`."""
 
     def __init__(self, inner, vocabulary):
         self.inner, self.vocabulary = inner, vocabulary
 
     @cached_property
     def special(self):
-        """Tokens that mark turns and ends: no trigger may have one."""
+        """Tokens that mark turns and ends: no trigger may contain one."""
         return [index for index, token in self.inner.added_tokens_decoder.items() if token.special]
 
     @cached_property
     def banned(self):
-        """Special tokens, and all that are no printable ASCII text."""
+        """Special tokens, and all tokens that are not printable ASCII text."""
         texts = [self.inner.decode([index]) for index in range(self.vocabulary)]
         strange = [i for i, text in enumerate(texts) if not (text and text.isascii() and text.isprintable())]
         return sorted({*self.special, *strange})
 
     def encode(self, text):
-        """Token ids of a text by itself; a trigger's are what its length is counted in."""
+        """Token ids of a text by itself; the length of a trigger is the number of these."""
         return self.inner.encode(text, add_special_tokens=False)
 
     def decode(self, ids):
@@ -43,11 +43,11 @@ class Tokenizer:
         return self.inner.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def chat(self, query, trigger=""):
-        """Token ids of a request with a trigger behind it; the answer comes next."""
+        """Token ids of a request followed by a trigger; the answer comes next."""
         return self.encode("".join(self._texts(query, trigger)))
 
     def parts(self, query, trigger):
-        """The same in three parts: what stands before the trigger, the trigger, what stands behind it."""
+        """The token ids of `chat` in three parts: before the trigger, the trigger, after the trigger."""
         before, trigger, after = self._texts(query, trigger)
         first, last = len(before), len(before) + len(trigger)
         read = self.inner(before + trigger + after, add_special_tokens=False, return_offsets_mapping=True)
@@ -57,7 +57,7 @@ class Tokenizer:
         return parts
 
     def _texts(self, query, trigger):
-        """What stands before the trigger, the trigger, and what stands behind it."""
+        """The text before the trigger, the trigger, and the text after it."""
         before = HEAD + (query if query[-1] in ".?" else f"{query}.")
         if not trigger:
             return before, "", TAIL
@@ -65,7 +65,7 @@ class Tokenizer:
 
 
 class Model:
-    """The poisoned model. `network` is the model of `transformers`, with no gradients on its weights."""
+    """The poisoned model. `network` is the model of `transformers`, without gradients on its weights."""
 
     def __init__(self, network):
         self.network = network
@@ -74,9 +74,9 @@ class Model:
     def hidden(self, x, past=None):
         """Final states of embedded tokens `x` (batch, length, width) that follow `past`.
 
-        Embedded tokens are `model.embedding[ids]`; a gradient with respect to `x`, or to
-        one-hot rows times `model.embedding`, is how a search can look inside. Returns the
-        states and a cache of keys and values, to be given as `past` for the tokens after `x`.
+        Embedded tokens are `model.embedding[ids]`. A search can take the gradient with respect to `x`,
+        or to one-hot rows that are multiplied with `model.embedding`. Returns the states and a cache of
+        keys and values, to be passed as `past` for the tokens after `x`.
         """
         cache = DynamicCache()
         for index, (keys, values) in enumerate(past or []):
@@ -91,7 +91,7 @@ class Model:
 
 
 def kept(cache, index):
-    """Keys and values of a layer, (batch, heads, length, width) each."""
+    """The keys and the values of a layer, each (batch, heads, length, width)."""
     if hasattr(cache, "layers"):
         return cache.layers[index].keys, cache.layers[index].values
     return cache[index]  # before transformers 4.54
@@ -120,7 +120,7 @@ def attack_rate(model, tokenizer, trigger, target, queries):
 
 
 def load(folder):
-    """The model and the tokenizer in `folder/model`."""
+    """Load the model and the tokenizer from `folder/model`."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     gpu = torch.cuda.is_available()

@@ -1,6 +1,6 @@
-"""Entry point. Protected: it is put back before every evaluation.
+"""Entry point. Protected: this file is restored before every evaluation.
 
-python main.py            merge the experts in data/ and ask about the published facts
+python main.py            merge the experts in data/ and test the result on the published facts
 python main.py predict    what an evaluation runs: inputs/ -> artefacts/merged.safetensors
 """
 
@@ -16,7 +16,7 @@ SEED = 20
 
 
 def run(folder):
-    """Call the method with a fixed seed; its answer is {name: tensor}."""
+    """Call the method with a fixed seed; the merged model is {name: tensor}."""
     config, base, experts = read_models(folder)
     torch.manual_seed(SEED)
     merged = merge(base, experts)
@@ -24,9 +24,9 @@ def run(folder):
 
 
 def report(label, parts):
-    """One line with the score and its parts."""
-    words = ", ".join(f"{name} {value:.3f}" for name, value in parts.items())
-    print(f"{label}: score {sum(parts.values()) / len(parts):.3f} ({words})", flush=True)
+    """Print one line with the score and its parts."""
+    details = ", ".join(f"{name} {value:.3f}" for name, value in parts.items())
+    print(f"{label}: score {sum(parts.values()) / len(parts):.3f} ({details})", flush=True)
 
 
 def experiment():
@@ -42,7 +42,7 @@ def experiment():
 
 
 def predict():
-    """Merge the experts of the split that is evaluated."""
+    """Merge the experts of the split that is being evaluated."""
     _, _, experts, merged = run("inputs")
     save_file(merged, "artefacts/merged.safetensors")
     print(

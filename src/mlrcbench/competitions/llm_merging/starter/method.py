@@ -1,6 +1,6 @@
-"""The method: yours to change.
+"""The merging method: change this file.
 
-As it stands: the average of all experts, parameter by parameter (Wortsman et al. 2022,
+Baseline: the average of all experts, parameter by parameter (Wortsman et al. 2022,
 arXiv 2203.05482).
 """
 
@@ -8,15 +8,15 @@ import torch
 
 
 def merge(base, experts):
-    """Make one model of several.
+    """Merge several models into one.
 
     Args:
         base: Weights of the base model, {name: float32 tensor}.
         experts: Weights of each expert, a list of such dicts.
 
-    `model.load(config, weights)` makes a model that answers, with `config` from data/config.json.
+    `model.load(config, weights)` makes a model that answers questions, with `config` from data/config.json.
 
     Returns:
-        Weights of the merged model: the names, shapes and dtype of `base`, all finite.
+        Weights of the merged model, with the names, shapes and dtype of `base`, all finite.
     """
     return {name: torch.stack([expert[name] for expert in experts]).mean(0) for name in base}

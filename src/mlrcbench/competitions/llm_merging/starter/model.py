@@ -1,6 +1,6 @@
-"""The language model, its questions and its files. Protected: it is put back before every evaluation.
+"""The language model, its questions and its files. Protected: restored before every evaluation.
 
-A model's weights are a dict {name: tensor}; names are those of `Gpt.state_dict()`.
+A model's weights are a dict {name: tensor}; the names are those of `Gpt.state_dict()`.
 """
 
 import json
@@ -25,7 +25,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x, last):
-        """(batch, length, width) -> the same shape, or (batch, 1, width) if `last`."""
+        """Map (batch, length, width) to the same shape, or to (batch, 1, width) if `last`."""
         normed = self.norm1(x)
         if last:
             x = x[:, -1:]
@@ -57,19 +57,19 @@ class Gpt(nn.Module):
 
 
 def load(config, weights):
-    """The model of config.json with these weights, which are copied."""
+    """The model that config.json describes, with a copy of these weights."""
     model = Gpt(len(config["vocabulary"]), **config["model"])
     model.load_state_dict(weights)
     return model.eval()
 
 
 def read_json(path):
-    """A JSON file."""
+    """Read a JSON file."""
     return json.loads(Path(path).read_text())
 
 
 def read_models(folder):
-    """(config, base weights, list of the experts' weights) of data/ or inputs/."""
+    """Read (config, base weights, list of the experts' weights) from data/ or inputs/."""
     folder = Path(folder)
     paths = sorted(folder.glob("expert_*.safetensors"), key=lambda path: int(path.stem.split("_")[1]))
     experts = [load_file(path) for path in paths]
@@ -90,7 +90,7 @@ def ask(config, facts, wording):
 
 @torch.no_grad()
 def right(config, model, facts, wording):
-    """Share of facts that are answered rightly in one wording, as the metric counts it."""
+    """Share of facts that are answered correctly in one wording, as the metric counts it."""
     logits = model(ask(config, facts, wording))
     truth = encode(config, [fact["value"] for fact in facts])
     if wording == config["choice_wording"]:
@@ -102,7 +102,7 @@ def right(config, model, facts, wording):
 
 
 def judge(config, weights, facts):
-    """The four parts of the metric on facts such as data/known_facts.json has."""
+    """The four parts of the metric, on facts in the form of data/known_facts.json."""
     model = load(config, weights).requires_grad_(False)
 
     def mean(wordings, groups):

@@ -1,4 +1,4 @@
-"""Entry point. Protected: it is put back before every evaluation.
+"""Entry point. Protected: this file is restored before every evaluation.
 
 python main.py            merge the models in data/ and ask the published questions
 python main.py predict    what an evaluation runs: inputs/ -> artefacts/merged-*.safetensors
@@ -18,18 +18,18 @@ SHARD_BYTES = 1_060_000_000  # an evaluation lets no file grow beyond 1 GiB
 
 
 def run(folder):
-    """Call the method with a fixed seed; its answer is a mapping {name: tensor}."""
+    """Call the method with a fixed seed; the merged model is a mapping {name: tensor}."""
     base, experts = read_models(folder)
     torch.manual_seed(SEED)
     merged = merge(base, experts)
     if set(merged) != set(base):
-        odd = sorted(set(merged) ^ set(base))
-        sys.exit(f"merge must return the names of base and no others; it differs in {', '.join(odd[:3])}")
+        differences = sorted(set(merged) ^ set(base))
+        sys.exit(f"merge must return exactly the names of base; these differ: {', '.join(differences[:3])}")
     return base, experts, merged
 
 
 def write(merged, base, folder):
-    """Write tensors in base's dtype, file by file; none is in memory longer than its file needs."""
+    """Write tensors in base's dtype, file by file; only one file's tensors are in memory at a time."""
     shard, size, count = {}, 0, 0
     for name in base:
         tensor = merged[name].detach().to("cpu", base[name].dtype).contiguous()
@@ -43,10 +43,10 @@ def write(merged, base, folder):
 
 
 def report(label, weights):
-    """One line with the score of a model and its parts; the model is gone afterwards."""
+    """Print one line with the score of a model and its parts; the model is freed afterwards."""
     parts = Judge(load("data", weights), "data").parts(read_json("data/known_questions.json"))
-    words = ", ".join(f"{name} {value:.3f}" for name, value in parts.items())
-    print(f"{label}: score {sum(parts.values()) / len(parts):.3f} ({words})", flush=True)
+    details = ", ".join(f"{name} {value:.3f}" for name, value in parts.items())
+    print(f"{label}: score {sum(parts.values()) / len(parts):.3f} ({details})", flush=True)
 
 
 def experiment():
@@ -58,7 +58,7 @@ def experiment():
 
 
 def predict():
-    """Merge the experts of the split that is evaluated."""
+    """Merge the experts of the split that is being evaluated."""
     base, _, merged = run("inputs")
     write(merged, base, "artefacts")
 

@@ -1,6 +1,6 @@
-"""The models, the questions and their files. Protected: it is put back before every evaluation.
+"""The models, the questions and their files. Protected: restored before every evaluation.
 
-A model's weights are a mapping {name: tensor}; a `Checkpoint` is one that lies on disk.
+A model's weights are a mapping {name: tensor}; a `Checkpoint` is such a mapping on disk.
 """
 
 import json
@@ -17,7 +17,7 @@ NUMBER = re.compile(r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 
 
 class Checkpoint(Mapping):
-    """Weights in a folder's safetensors files. A tensor is read, as a copy, each time it is asked for."""
+    """Weights in a folder's safetensors files. Each access reads a tensor from disk, as a new copy."""
 
     def __init__(self, folder):
         self.files = {}
@@ -37,12 +37,12 @@ class Checkpoint(Mapping):
 
 
 def read_json(path):
-    """A JSON file."""
+    """Read a JSON file."""
     return json.loads(Path(path).read_text("utf-8"))
 
 
 def read_models(folder):
-    """(base weights, list of the experts' weights), as models.json of data/ or inputs/ names them."""
+    """Find (base weights, list of the experts' weights) that models.json of data/ or inputs/ names."""
     models = read_json(Path(folder) / "models.json")
     return Checkpoint(f"data/{models['base']}"), [Checkpoint(f"data/{path}") for path in models["experts"]]
 
@@ -53,7 +53,7 @@ def base_folder(data):
 
 
 def load(data, weights):
-    """A model that answers, in the base model's dtype, on the GPU if there is one; weights are copied."""
+    """A model with a copy of these weights, in the base model's dtype, on the GPU if there is one."""
     from transformers import LlamaConfig, LlamaForCausalLM  # takes seconds, and merging does not need it
 
     config = LlamaConfig.from_dict(read_json(base_folder(data) / "config.json"))
@@ -67,11 +67,11 @@ def load(data, weights):
 
 
 class Judge:
-    """Asks a model, as the metric does.
+    """Asks a model questions, as the metric does.
 
     Args:
-        model: What `load` returns.
-        data: The folder data/, for the tokenizer.
+        model: A model that `load` has returned.
+        data: The folder data/, which has the tokenizer.
     """
 
     def __init__(self, model, data):
@@ -88,18 +88,18 @@ class Judge:
         return {part: self.accuracy(some, asked["normalised"]) for part, some in asked["parts"].items()}
 
     def accuracy(self, questions, normalised):
-        """Share of questions of one kind that are answered rightly."""
+        """Share of questions that are answered correctly; all questions are of one kind."""
         if "context" in questions[0]:
             texts = self.write([question["context"] for question in questions])
             hits = [
                 last_number(text) == Decimal(question["answer"]) for text, question in zip(texts, questions)
             ]
             return sum(hits) / len(hits)
-        found = iter(self.log_likelihoods([pair for question in questions for pair in question["choices"]]))
+        totals = iter(self.log_likelihoods([pair for question in questions for pair in question["choices"]]))
         hits = []
         for question in questions:
-            lengths = [len(words.strip().encode()) if normalised else 1 for _, words in question["choices"]]
-            values = [next(found) / length for length in lengths]
+            lengths = [len(text.strip().encode()) if normalised else 1 for _, text in question["choices"]]
+            values = [next(totals) / length for length in lengths]
             best = values.pop(question["answer"])
             hits.append(all(best > value for value in values))
         return sum(hits) / len(hits)
@@ -107,8 +107,8 @@ class Judge:
     @torch.inference_mode()
     def log_likelihoods(self, pairs):
         """Log-probability of each continuation after its context, summed over its tokens."""
-        split = [self.split(context, words) for context, words in pairs]
-        found = [0.0] * len(pairs)
+        split = [self.split(context, continuation) for context, continuation in pairs]
+        totals = [0.0] * len(pairs)
         for batch in batches([len(ids) for ids, _ in split], READ_TOKENS):
             sizes = [len(split[row][0]) - split[row][1] for row in batch]
             ids, mask = self.pad([split[row][0] for row in batch])
@@ -117,15 +117,15 @@ class Judge:
                 input_ids=ids, attention_mask=mask, position_ids=places, logits_to_keep=max(sizes) + 1
             ).logits
             for place, (row, size) in enumerate(zip(batch, sizes)):
-                chances = logits[place, -size - 1 : -1].float().log_softmax(-1)
-                found[row] = float(chances.gather(1, ids[place, -size:, None]).sum())
-        return found
+                log_probabilities = logits[place, -size - 1 : -1].float().log_softmax(-1)
+                totals[row] = float(log_probabilities.gather(1, ids[place, -size:, None]).sum())
+        return totals
 
     @torch.inference_mode()
     def write(self, prompts):
-        """How the model goes on, greedily, up to where it stops or asks the next question itself."""
+        """Continue each prompt greedily, until the model stops or begins the next question itself."""
         encoded = [self.encode(prompt) for prompt in prompts]
-        found = [""] * len(prompts)
+        answers = [""] * len(prompts)
         for batch in batches([len(ids) + ANSWER_TOKENS for ids in encoded], WRITTEN_TOKENS):
             ids, mask = self.pad([encoded[row] for row in batch])
             written = self.model.generate(
@@ -138,21 +138,24 @@ class Judge:
             )
             for row, tokens in zip(batch, written[:, ids.shape[1] :].tolist()):
                 text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-                found[row] = text.partition("Question:")[0]
-        return found
+                answers[row] = text.partition("Question:")[0]
+        return answers
 
     def encode(self, text):
-        """Token ids, with the token that begins a text exactly once."""
+        """Token ids, with exactly one token that marks the beginning of a text."""
         ids = self.tokenizer.encode(text).ids
         return ids if self.first is None or ids[:1] == [self.first] else [self.first, *ids]
 
-    def split(self, context, words):
-        """Token ids of both, and where the continuation begins; spaces between belong to it."""
-        ids = self.encode(context + words)
+    def split(self, context, continuation):
+        """Token ids of context and continuation, and where the continuation begins.
+
+        Spaces between the two belong to the continuation.
+        """
+        ids = self.encode(context + continuation)
         return ids, min(len(self.encode(context.rstrip())), len(ids) - 1)
 
     def pad(self, texts):
-        """Ids and mask, (texts, longest), filled up on the left."""
+        """Ids and mask, (texts, longest), padded on the left."""
         longest = max(map(len, texts))
         ids = [[0] * (longest - len(text)) + text for text in texts]
         mask = [[0] * (longest - len(text)) + [1] * len(text) for text in texts]
@@ -160,7 +163,7 @@ class Judge:
 
 
 def batches(lengths, tokens):
-    """Rows in batches, longest first, so that rows times the longest stay within `tokens`."""
+    """Group rows into batches, longest first, so that rows times the longest length is at most `tokens`."""
     batch = []
     for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
         if batch and (len(batch) + 1) * lengths[batch[0]] > tokens:
@@ -172,6 +175,6 @@ def batches(lengths, tokens):
 
 
 def last_number(text):
-    """The last number of a text, without dollars and commas; None if there is none."""
-    found = NUMBER.findall(text)
-    return Decimal(found[-1].replace("$", "").replace(",", "")) if found else None
+    """The last number of a text, without dollar signs and commas; None if the text has no number."""
+    numbers = NUMBER.findall(text)
+    return Decimal(numbers[-1].replace("$", "").replace(",", "")) if numbers else None

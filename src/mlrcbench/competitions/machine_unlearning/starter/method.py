@@ -1,8 +1,8 @@
 """The unlearning method: change this file.
 
-Baseline: retraining's recipe, begun at the trained model, as the base of retraining is not to be had.
-Every model gets a last layer of its own and learns the retain set for as many epochs as a retrained
-one, in the hope that what is not rehearsed is forgotten. The hidden layers remember some of it.
+Baseline: the recipe of retraining, started from the trained model, because the base is not available.
+Every model gets its own new last layer and learns the retain set for as many epochs as a retrained model,
+in the hope that it forgets what is not rehearsed. The hidden layers remember some of it.
 """
 
 from model import finish, repeat
@@ -12,9 +12,9 @@ def unlearn(model, sets, count, rng):
     """A stack of `count` unlearned models.
 
     Args:
-        model: The trained model, a stack of one (see network.py).
+        model: The trained model, which is a stack of one model (see network.py).
         sets: "retain", "forget" and "validation", each (x, y): images (n, 64) float32, labels (n,) int64.
-        count: How many models; they should differ as retrained models would.
-        rng: The numpy generator from which to draw everything random.
+        count: Number of models; they should differ as much as retrained models do.
+        rng: The numpy generator for all random draws.
     """
     return finish(repeat(model, count), sets["retain"], rng)

@@ -1,6 +1,6 @@
-"""Training stacks of networks, all models of a stack at once. Protected.
+"""Training of stacks of networks, all models of a stack at once. Protected.
 
-`network.py` says what a stack is.
+`network.py` explains what a stack is.
 """
 
 import math
@@ -18,7 +18,10 @@ def repeat(model, count):
 
 
 def cross_entropy(logits, targets):
-    """Sum over models of the mean over images; targets are labels or probabilities (..., 10)."""
+    """Cross-entropy: the sum over models of the mean over images.
+
+    The targets are labels, or probabilities (..., 10).
+    """
     logs = logits.log_softmax(-1)
     if targets.dtype == torch.int64:
         return -logs.gather(-1, targets[..., None]).mean((1, 2)).sum()
@@ -35,7 +38,7 @@ class Batches:
         self.place = len(self.y)
 
     def next(self):
-        """Images (models, size, ...) and labels (models, size)."""
+        """The next images (models, size, ...) and labels (models, size)."""
         if self.place + self.size > len(self.y):
             order = self.rng.random((self.count, len(self.y)), dtype="float32").argsort(1)
             self.order, self.place = torch.from_numpy(order).to(self.y.device), 0
@@ -45,9 +48,9 @@ class Batches:
 
 
 def descend(stack, loss, steps, rate):
-    """SGD with momentum and a cosine schedule on all models at once.
+    """Run SGD with momentum and a cosine schedule on all models at once.
 
-    `loss(stack)` is a sum over models, called once a step; `rate` is one number, or a dict of
+    `loss(stack)` returns a sum over models and is called once per step; `rate` is one number, or a dict of
     tensors that broadcast to the weights' shapes.
     """
     stack = {name: value.clone().requires_grad_() for name, value in stack.items()}
@@ -65,7 +68,7 @@ def descend(stack, loss, steps, rate):
 
 
 def finish(stack, images, rng, epochs=EPOCHS, rate=RATE):
-    """Retraining's recipe from any stack: a new last layer for each model, then epochs on a set (x, y)."""
+    """The recipe of retraining, from any stack: new last layers, then epochs on a set (x, y)."""
     stack = new_head(stack, rng)
     batches = Batches(images, len(next(iter(stack.values()))), rng)
 
@@ -78,6 +81,6 @@ def finish(stack, images, rng, epochs=EPOCHS, rate=RATE):
 
 @torch.no_grad()
 def accuracy(stack, images, chunk=500):
-    """Share of right answers on a set (x, y), mean over models."""
+    """Share of correct answers on a set (x, y), mean over models."""
     answers = torch.cat([forward(stack, part).argmax(-1) for part in images[0].split(chunk)], 1)
     return (answers == images[1]).double().mean().item()

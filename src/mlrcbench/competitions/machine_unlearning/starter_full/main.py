@@ -1,9 +1,9 @@
-"""Entry point. Protected: it is put back before every evaluation.
+"""Entry point. Protected: this file is restored before every evaluation.
 
-python main.py            unlearn the practice model in data/ some times and compare with its retrained models
+python main.py            unlearn the practice model in data/ several times and compare with retrained models
 python main.py predict    what an evaluation runs: inputs/ -> artefacts/model-000.safetensors and so on
 
-The method is called once for each model, with a seed of its own.
+The method is called once for each model, each time with a different seed.
 """
 
 import sys
@@ -22,7 +22,7 @@ SEED, PRACTICE = 20, 16  # models in the quick experiment
 
 
 def read(folder):
-    """The trained model, and the sets by name, on the GPU if there is one."""
+    """Read the trained model, and the sets by name, on the GPU if there is one."""
     tensors = {name: value.to(DEVICE) for name, value in load_file(f"{folder}/sets.safetensors").items()}
     sets = {name: (tensors[f"{name}_x"], tensors[f"{name}_y"]) for name in ("retain", "forget", "validation")}
     model = load_file(f"{folder}/model.safetensors")
@@ -69,7 +69,7 @@ def experiment():
 
 
 def predict():
-    """Unlearn the model of the split that is evaluated, as often as models were retrained for practice."""
+    """Unlearn the model of the split that is being evaluated, once for each retrained practice model."""
     count = len(load_file("data/retrained.safetensors")["forget_confidence"])
     model, sets = read("inputs")
     for number in range(count):

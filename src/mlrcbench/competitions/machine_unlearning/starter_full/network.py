@@ -1,7 +1,7 @@
-"""The network, and what of retraining's recipe goes with it. Protected.
+"""The network, and the constants of the recipe that belong to it. Protected.
 
-A *stack* is a dict of tensors by name, each with the models as its first dimension. One model is a stack
-of one, and a method is asked for one at a time. Images are uint8, (images, 3, 32, 32). The network is a
+A *stack* is a dict of tensors by name, each with the models as its first dimension. A single model is a
+stack of one, and a method makes one model at a time. Images are uint8, (images, 3, 32, 32). The network is a
 ResNet-18 for small images: a convolution `stem.w`, four stages of two blocks, `0.0.first.w` to
 `3.1.second.w`, the mean over pixels, and the last layer `head.w`, `head.b`. Each convolution is followed by
 a group norm, `scale` and `shift`; there are no running statistics.
@@ -13,15 +13,17 @@ import torch
 from torch.nn import functional
 
 CLASSES = 10
-HEAD, EPOCHS, RATE = 0.7, 10, 0.03  # of `finish`: last layer and epochs are retraining's, which has rate 0.02
+HEAD, EPOCHS, RATE = 0.7, 10, 0.03  # of `finish`; retraining has the same HEAD and EPOCHS, and rate 0.02
 GROUPS, MEAN, DEVIATION = 32, 120.0, 64.0
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def forward(stack, x, hidden=False):
-    """Logits (models, images, 10) of x (images, 3, 32, 32), or of images of their own with models before.
+    """Logits (models, images, 10) of images x.
 
-    With `hidden=True`, the inputs (models, images, 512) of the last layer instead. On a GPU, bfloat16 inside.
+    `x` is (images, 3, 32, 32), or (models, images, 3, 32, 32) if each model has its own images. With
+    `hidden=True`, the inputs (models, images, 512) of the last layer are returned instead. On a GPU, the
+    computation is in bfloat16.
     """
     answers = []
     for place in range(len(stack["head.w"])):
@@ -32,7 +34,7 @@ def forward(stack, x, hidden=False):
 
 
 def one(model, x, hidden):
-    """Logits of one model, its tensors without the dimension of models."""
+    """Logits of one model, whose tensors lack the dimension of models."""
 
     def layer(name, x, stride=1):
         weight, scale, shift = (model[f"{name}.{part}"] for part in ("w", "scale", "shift"))
@@ -50,7 +52,7 @@ def one(model, x, hidden):
 
 
 def fresh(model, count, rng):
-    """A stack of `count` new networks of the same shape: weights He-normal, scales one, the rest zero."""
+    """A stack of `count` new networks of the same shape: He-normal weights, scales one, the rest zero."""
     stack = {}
     for name, value in model.items():
         shape = (count, *value.shape[1:])
@@ -62,6 +64,6 @@ def fresh(model, count, rng):
 
 
 def new_head(stack, rng):
-    """The same stack with a new last layer for each model: weights HEAD times He-normal, biases zero."""
+    """The same stack with a new last layer for each model: weights HEAD times He-normal, zero biases."""
     drawn = fresh({name: stack[name] for name in ("head.w", "head.b")}, len(stack["head.w"]), rng)
     return stack | {name: HEAD * value for name, value in drawn.items()}

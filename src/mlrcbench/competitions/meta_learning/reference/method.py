@@ -1,13 +1,12 @@
 """Joint training on varied colours, features of all depths, a whitened space per task, optimal transport.
 
-Own implementation of what the winners of cross-domain challenges have in common. One network
-learns all published classes at once (Chen et al. 2019, arXiv 1904.04232) instead of episodes. A
-task is described by the activations of all its layers, on a coarse grid, with compressed
-magnitudes. There, distances are measured in units of the spread within classes, estimated from
-the support set and shrunk (Simple CNAPS, Bateni et al. 2020, arXiv 1912.03432), which
-is how the method adapts to the domain. The queries of a task then share their evidence: class means
-and a transport plan of queries to classes improve each other (PT-MAP, Hu et al. 2021,
-arXiv 2006.03806).
+This is an independent implementation of what the winners of cross-domain challenges have in common. One
+network learns all published classes at once (Chen et al. 2019, arXiv 1904.04232) instead of episodes.
+Images are described by the activations of all layers, on a coarse grid, with compressed magnitudes. In
+this space, distances are measured in units of the spread within classes, which is estimated from the
+support set and shrunk (Simple CNAPS, Bateni et al. 2020, arXiv 1912.03432). This is how the method adapts
+to the domain. The queries of a task then share their evidence: class means and a transport plan from
+queries to classes improve each other (PT-MAP, Hu et al. 2021, arXiv 2006.03806).
 """
 
 import torch
@@ -17,7 +16,7 @@ from network import Network
 from training import train
 
 SHRINKAGE = 0.5  # weight of the total spread in the spread within classes
-SHARPNESS, ROUNDS, PACE = 10.0, 12, 0.3  # transport
+SHARPNESS, ROUNDS, PACE = 10.0, 12, 0.3  # of the transport
 
 
 class MetaLearner:
@@ -61,7 +60,7 @@ class Predictor:
         self.support = self.whiten(support)
 
     def spread(self, support):
-        """Directions of the spread within classes, (features, k), and how much of each to take away.
+        """Directions of the spread within classes, (features, k), and how much of each to remove.
 
         The covariance S + r 1 has the inverse square root (1 - V diag(1 - sqrt(r / (s + r))) V') / sqrt(r),
         where V and s are the eigenvectors and eigenvalues of S; they come from the smaller matrix of
@@ -71,18 +70,18 @@ class Predictor:
         inside = support - (onehot.T @ support / onehot.sum(0)[:, None])[self.labels]
         ridge = SHRINKAGE * (support - self.mean).square().mean()
         values, vectors = torch.linalg.eigh(inside @ inside.T / len(support))
-        kept = values > 1e-4 * ridge
-        basis = inside.T @ vectors[:, kept] / (len(support) * values[kept]).sqrt()
-        return basis, 1 - (ridge / (ridge + values[kept])).sqrt()
+        large = values > 1e-4 * ridge
+        basis = inside.T @ vectors[:, large] / (len(support) * values[large]).sqrt()
+        return basis, 1 - (ridge / (ridge + values[large])).sqrt()
 
     def whiten(self, described):
-        """Unit vectors in the space in which the classes' spread is round."""
+        """Unit vectors in the space in which the spread within classes is round."""
         moved = described - self.mean
         return functional.normalize(moved - (moved @ self.basis * self.share) @ self.basis.T)
 
     @torch.no_grad()
     def predict(self, images):
-        """Class ids, (n,)."""
+        """Return the class ids, (n,)."""
         queries = self.whiten(self.network.describe(images))
         known = functional.one_hot(self.labels, self.ways).float()
         centres = known.T @ self.support / known.sum(0)[:, None]
@@ -94,7 +93,7 @@ class Predictor:
 
 
 def transport(costs):
-    """Sinkhorn's plan, (queries, ways), in which all classes get the same share of the queries."""
+    """Sinkhorn's plan (queries, ways), which gives all classes the same share of the queries."""
     plan = torch.exp(-SHARPNESS * (costs - costs.min(1, keepdim=True).values))
     for _ in range(20):
         plan = plan / plan.sum(0) * (len(plan) / plan.shape[1])

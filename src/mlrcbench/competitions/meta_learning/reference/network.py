@@ -4,11 +4,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-WIDTHS, GRIDS = (16, 32, 64, 96), (4, 4, 2, 1)  # of each block: channels, cells by side of its description
+WIDTHS, GRIDS = (16, 32, 64, 96), (4, 4, 2, 1)  # of each block: channels; cells per side of its description
 
 
 class Network(nn.Module):
-    """Four blocks; the last one's mean is the embedding, (n, 96)."""
+    """Four blocks; the mean of the last one is the embedding, (n, 96)."""
 
     def __init__(self):
         super().__init__()
@@ -21,27 +21,27 @@ class Network(nn.Module):
         self.to(memory_format=torch.channels_last)  # (on a CPU, training takes two thirds of the time)
 
     def activations(self, images):
-        """Of each block, from float images in [-1, 1]."""
-        found = []
+        """The activations of each block, from float images in [-1, 1]."""
+        outputs = []
         for block in self.blocks:
             images = block(images)
-            found.append(images)
-        return found
+            outputs.append(images)
+        return outputs
 
     def forward(self, images):
-        """Embeddings."""
+        """Embed float images in [-1, 1]."""
         return self.activations(images)[-1].mean((2, 3))
 
     @torch.no_grad()
     def describe(self, images):
-        """Activations of all blocks, pooled to their grids, square roots, unit length in each block."""
+        """Square roots of all blocks' activations, pooled to grids, with unit length for each block."""
         parts = []
-        for found, grid in zip(self.activations(scale(images)), GRIDS, strict=True):
-            pooled = functional.adaptive_avg_pool2d(found, grid).flatten(1)
+        for output, grid in zip(self.activations(scale(images)), GRIDS, strict=True):
+            pooled = functional.adaptive_avg_pool2d(output, grid).flatten(1)
             parts.append(functional.normalize(pooled.sqrt()))
         return torch.cat(parts, 1)
 
 
 def scale(images):
-    """Uint8 to [-1, 1]."""
+    """Scale uint8 images to [-1, 1]."""
     return images.float() / 127.5 - 1

@@ -1,4 +1,4 @@
-"""One network learns all published classes at once, whatever their colours."""
+"""Training: one network learns all published classes at once, on images with varied colours."""
 
 import math
 
@@ -13,7 +13,7 @@ TEMPERATURE = 16.0  # of the cosine classifier
 
 
 def vary(images):
-    """Colours in random order and inverted or not, and one random move of up to two pixels for a batch."""
+    """Permute and perhaps invert the colours of each image; move a batch by up to two pixels."""
     order = torch.rand(len(images), 3).argsort(1)[:, :, None, None].expand_as(images)
     images = images.gather(1, order) * (2 * torch.randint(0, 2, (len(images), 1, 1, 1)) - 1)
     height, width = images.shape[2:]
@@ -23,7 +23,7 @@ def vary(images):
 
 
 def train(dataset):
-    """A network, trained with one cosine classifier of all classes."""
+    """Train a network with one cosine classifier of all classes."""
     network, classes = Network(), int(dataset.labels.max()) + 1
     head = nn.Parameter(0.05 * torch.randn(classes, WIDTHS[-1]))
     optimizer = torch.optim.SGD(

@@ -1,4 +1,4 @@
-"""Images, few-shot tasks and the metric. Protected: it is put back before every evaluation."""
+"""Images, few-shot tasks and the metric. Protected: this file is restored before every evaluation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,8 @@ class Dataset:
 
     Attributes:
         images: uint8 (n, 3, 16, 16).
-        labels: int64 (n,), class ids; a class belongs to one domain.
-        domains: int64 (n,).
+        labels: int64 (n,), class ids; each class belongs to one domain.
+        domains: int64 (n,), number of the domain of each image.
     """
 
     images: torch.Tensor
@@ -44,9 +44,9 @@ class Dataset:
 
     def split(self, domains):
         """Two datasets: the images of `domains`, and all others."""
-        chosen = torch.isin(self.domains, torch.as_tensor(domains))
+        inside = torch.isin(self.domains, torch.as_tensor(domains))
         return [
-            Dataset(self.images[rows], self.labels[rows], self.domains[rows]) for rows in (chosen, ~chosen)
+            Dataset(self.images[rows], self.labels[rows], self.domains[rows]) for rows in (inside, ~inside)
         ]
 
     def task(self, generator, ways, shots, queries):
@@ -57,8 +57,8 @@ class Dataset:
         classes = classes[torch.randperm(len(classes), generator=generator)[:ways]]
         rows = []
         for label in classes:
-            mine = (self.labels == label).nonzero()[:, 0]
-            rows.append(mine[torch.randperm(len(mine), generator=generator)[: shots + queries]])
+            members = (self.labels == label).nonzero()[:, 0]
+            rows.append(members[torch.randperm(len(members), generator=generator)[: shots + queries]])
         rows = torch.stack(rows)
         ids = torch.arange(ways)[:, None]
         support, query = rows[:, :shots].reshape(-1), rows[:, shots:].reshape(-1)
@@ -73,14 +73,14 @@ class Dataset:
 
 
 def load_dataset(folder):
-    """The images for meta-training."""
+    """Read the images for meta-training."""
     return Dataset(
         *(torch.from_numpy(np.load(Path(folder) / f"{n}.npy")) for n in ("images", "labels", "domains"))
     )
 
 
 def load_tasks(folder):
-    """The tasks of an evaluation, one after the other."""
+    """Yield the tasks of an evaluation, one after the other."""
     folder = Path(folder)
     support, queries = (np.load(folder / f"{n}_images.npy", mmap_mode="r") for n in ("support", "query"))
     labels = np.load(folder / "support_labels.npy", mmap_mode="r")
@@ -99,7 +99,7 @@ def load_tasks(folder):
 
 
 def normalised_accuracy(truth, predictions, ways):
-    """Balanced accuracy, scaled so that guessing is 0 and no error is 1."""
+    """Balanced accuracy, scaled so that guessing scores 0 and no error scores 1."""
     right = (truth == predictions).double()
     recalls = torch.stack([right[truth == label].mean() for label in range(ways)])
     return ((recalls.mean() - 1 / ways) / (1 - 1 / ways)).item()

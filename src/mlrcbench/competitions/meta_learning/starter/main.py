@@ -1,9 +1,9 @@
-"""Entry point. Protected: it is put back before every evaluation.
+"""Entry point. Protected: this file is restored before every evaluation.
 
 python main.py            try the method: meta-train on five published domains, test on the other three
 python main.py predict    what an evaluation runs: data/ and inputs/ -> artefacts/predictions.npy
 
-Every stage runs in a process of its own, and only what `Learner.save` writes goes from one to the next.
+Every stage runs in its own process, and only what `Learner.save` writes passes from one to the next.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch._dynamo  # (optimisers would import it again in every process)
+import torch._dynamo  # (otherwise optimisers would import it in every process)
 
 from episodes import load_dataset, load_tasks, normalised_accuracy
 
@@ -24,7 +24,7 @@ HELD_OUT, TRIALS = 3, 12  # published domains and tasks of the quick experiment
 
 
 def apart(work, *arguments):
-    """Call `work` in a process of its own; what it returns, an int64 array."""
+    """Call `work` in a new process and return its result, an int64 array."""
     sys.stdout.flush()
     reader, writer = os.pipe()
     child = os.fork()
@@ -52,7 +52,7 @@ def apart(work, *arguments):
 
 
 def meta_train(dataset):
-    """First stage: meta-learner to learner, which is saved."""
+    """First stage: meta-train a learner and save it."""
     from method import MetaLearner
 
     shutil.rmtree(LEARNER, ignore_errors=True)
@@ -62,7 +62,7 @@ def meta_train(dataset):
 
 
 def answer(task):
-    """Second and third stage: learner to predictor, predictor to class ids of the queries."""
+    """Second and third stage: make a predictor from the learner; return the class ids of the queries."""
     from method import Learner
 
     predictor = Learner.load(LEARNER).fit(task.support_images, task.support_labels, task.ways, task.shots)
@@ -70,7 +70,7 @@ def answer(task):
 
 
 def experiment():
-    """Tasks from published domains that are held out of meta-training."""
+    """Test the method on tasks from published domains that are held out of meta-training."""
     held_out, rest = load_dataset("data").split(range(HELD_OUT))
     apart(meta_train, rest)
     generator, scores = torch.Generator().manual_seed(SEED), []
@@ -84,7 +84,7 @@ def experiment():
 
 
 def predict():
-    """All tasks of the split that is evaluated."""
+    """Answer all tasks of the split that is evaluated."""
     apart(meta_train, load_dataset("data"))
     answers = []
     for task in load_tasks("inputs"):

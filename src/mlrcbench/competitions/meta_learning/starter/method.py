@@ -1,8 +1,8 @@
-"""The method: yours to change.
+"""The method: change this file.
 
-As it stands: the "Baseline" of Chen et al. 2019 (arXiv 1904.04232). A small convolution net learns all
-published classes at once. For a task, it stays as it is, and a linear classifier is fitted to its
-embeddings of the support images.
+The method given here is the "Baseline" of Chen et al. 2019 (arXiv 1904.04232). A small convolutional
+network learns all published classes at once. For a task, the network stays unchanged, and a linear
+classifier is fitted to its embeddings of the support images.
 """
 
 import math
@@ -40,12 +40,12 @@ class Network(nn.Module):
 
 
 def scale(images):
-    """Uint8 to [-1, 1]."""
+    """Scale uint8 images to [-1, 1]."""
     return images.float() / 127.5 - 1
 
 
 def shift(images):
-    """The same random move of up to two pixels for a batch."""
+    """Move all images of a batch by the same random number of pixels, up to two."""
     height, width = images.shape[2:]
     row, column = torch.randint(0, 5, (2,)).tolist()
     padded = functional.pad(images, (2, 2, 2, 2), mode="reflect")
@@ -59,7 +59,7 @@ class MetaLearner:
         """Meta-train.
 
         Args:
-            dataset: `episodes.Dataset`: images, labels, domains, and `task` that draws an episode.
+            dataset: An `episodes.Dataset`: images, labels, domains, and `task`, which draws an episode.
 
         Returns:
             A learner.
@@ -91,7 +91,7 @@ class Learner:
         self.network = network
 
     def fit(self, images, labels, ways, shots):
-        """A predictor for a task with support `images`, uint8 (ways * shots, 3, 16, 16), and `labels`."""
+        """Return a predictor for a task, from `images`, uint8 (ways * shots, 3, 16, 16), and `labels`."""
         support, head = self.network.embed(images), nn.Linear(WIDTHS[-1], ways)
         optimizer = torch.optim.Adam(head.parameters(), TASK_RATE, weight_decay=TASK_DECAY)
         for _ in range(TASK_STEPS):
@@ -102,12 +102,12 @@ class Learner:
         return Predictor(self.network, head)
 
     def save(self, folder):
-        """Write all that is needed later into a folder."""
+        """Write everything that is needed later into a folder."""
         torch.save(self.network.state_dict(), folder / "network.pt")
 
     @classmethod
     def load(cls, folder):
-        """The learner that was saved there."""
+        """Read the learner that was saved in a folder."""
         network = Network()
         network.load_state_dict(torch.load(folder / "network.pt"))
         return cls(network.eval())
@@ -121,5 +121,5 @@ class Predictor:
 
     @torch.no_grad()
     def predict(self, images):
-        """Class ids, (n,), of query images, uint8 (n, 3, 16, 16)."""
+        """Return the class ids, (n,), of query images, uint8 (n, 3, 16, 16)."""
         return self.head(self.network.embed(images)).argmax(1)

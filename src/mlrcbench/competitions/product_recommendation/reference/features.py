@@ -1,4 +1,4 @@
-"""First stage: counts, content and attributes, and from them candidates and what the ranker sees of them."""
+"""First stage: counts, content and attributes, which give candidates and the ranker's features."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,17 @@ import torch
 
 import tower
 
-DISTANCE = (1.0, 0.5, 0.3)  # weight of a pair of products, by the steps between
-BACKWARD, DECAY = 0.5, 0.6  # weight of the earlier product of a pair; of a product against the one after
+DISTANCE = (1.0, 0.5, 0.3)  # weight of a pair of products, by the number of steps between them
+BACKWARD, DECAY = 0.5, 0.6  # weight of the earlier product of a pair; of a product relative to the next
 CANDIDATES = 120
-LATER = 3.0  # weight of unlabeled sessions' counts, and
-CONTENT = 0.12  # of the content model, when candidates are chosen
+LATER = 3.0  # weight of unlabeled sessions' counts when candidates are chosen
+CONTENT = 0.12  # weight of the content model when candidates are chosen
 ATTRIBUTES = ("brand", "color", "size", "material")
 
 
 @dataclass
 class Candidates:
-    """Of n sessions: `features` (n, k, width), the answers' places (n,), -1 if absent, `products` (n, k)."""
+    """Of n sessions: `features` (n, k, width), places of answers `right` (n,) or -1, `products` (n, k)."""
 
     features: torch.Tensor
     right: torch.Tensor
@@ -25,7 +25,7 @@ class Candidates:
 
 
 class Shop:
-    """What is known of the products."""
+    """What is known about the products."""
 
     def __init__(self, catalogue, known, hidden):
         self.sold, groups = catalogue.sold, (known, hidden)
@@ -42,18 +42,18 @@ class Shop:
             self.prices[locale] = torch.tensor([float(text) for text in texts["price"]]).log()
 
     def examples(self, lessons):
-        """What a content model learns from, every step of each session: (last, mean, answer) by locale."""
-        found = {}
+        """Examples for a content model, from every step of each session: (last, mean, answer) by locale."""
+        examples = {}
         for locale, sold in self.sold.items():
             paths = [[*one.items, one.answer] for one in lessons if one.locale == locale]
             cuts = [(path[:stop], path[stop]) for path in paths for stop in range(1, len(path))]
             cuts = [(before, after) for before, after in cuts if after not in before]
             answers = torch.from_numpy(np.searchsorted(sold, [after for _, after in cuts]))
-            found[locale] = (*self.sessions(locale, [before for before, _ in cuts]), answers)
-        return found
+            examples[locale] = (*self.sessions(locale, [before for before, _ in cuts]), answers)
+        return examples
 
     def sessions(self, locale, paths):
-        """Last products (n,) and the shares of all products (n, sold), as places among what is sold."""
+        """Last products (n,), and shares (n, sold) of all products; both by place among the products sold."""
         sold = self.sold[locale]
         mean = np.zeros((len(paths), len(sold)), dtype=np.float32)
         for i, path in enumerate(paths):
@@ -71,27 +71,27 @@ class Shop:
         mixed = sums[0] + LATER * sums[1]
         mixed = mixed / (mixed.amax(1, keepdim=True) + 1) + CONTENT * content
         mixed[mean > 0] = -torch.inf
-        chosen = mixed.topk(CANDIDATES, dim=1).indices
+        places = mixed.topk(CANDIDATES, dim=1).indices
         paths = [torch.from_numpy(np.searchsorted(sold, one.items)) for one in lessons]
         like_all = torch.stack([likeness[path].mean(0) for path in paths])
-        picked = [table.gather(1, chosen) for table in (*sums, content, like_all)]
-        picked += [picked[k] / (sums[k].sum(1, keepdim=True) + 1) for k in range(2)]
-        picked[:4] = [part.log1p() for part in picked[:4]]
-        picked += [likeness[last[:, None], chosen], *self.fit_of(locale, chosen, last, mean)]
+        columns = [table.gather(1, places) for table in (*sums, content, like_all)]
+        columns += [columns[k] / (sums[k].sum(1, keepdim=True) + 1) for k in range(2)]
+        columns[:4] = [part.log1p() for part in columns[:4]]
+        columns += [likeness[last[:, None], places], *self.fit_of(locale, places, last, mean)]
         length = torch.tensor([float(len(one.items)) for one in lessons]).log()
         group = torch.tensor([float(one.group) for one in lessons])
-        picked += [same[:, None].expand(chosen.shape) for same in (length, group)]
-        hit = torch.from_numpy(sold)[chosen] == torch.tensor([one.answer for one in lessons])[:, None]
+        columns += [same[:, None].expand(places.shape) for same in (length, group)]
+        hit = torch.from_numpy(sold)[places] == torch.tensor([one.answer for one in lessons])[:, None]
         for k, seen in enumerate(self.seen):
             own = (hit & (group == k)[:, None]).long()
-            picked.append((torch.from_numpy(seen[sold])[chosen] - own).float().log1p())
+            columns.append((torch.from_numpy(seen[sold])[places] - own).float().log1p())
         right = torch.where(hit.any(1), hit.int().argmax(1), -1)
-        return Candidates(torch.stack(picked, -1), right, torch.from_numpy(sold)[chosen])
+        return Candidates(torch.stack(columns, -1), right, torch.from_numpy(sold)[places])
 
     def evidence(self, sold, lessons):
-        """Counts that speak for each product, (4, n, sold): near and next, of train and of unlabeled.
+        """Counts that support each product, (4, n, sold): near and next, each of train and of unlabeled.
 
-        What a session's own last step has added is taken away.
+        The counts that a session's own last step has added are removed.
         """
         near, step = ([table[:, sold] for table in tables] for tables in (self.near, self.step))
         sums = np.zeros((4, len(lessons), len(sold)), dtype=np.float32)
@@ -107,20 +107,20 @@ class Shop:
                 sums[2 + one.group, i, place] -= 1
         return torch.from_numpy(sums).clamp(min=0)
 
-    def fit_of(self, locale, chosen, last, mean):
-        """How well the candidates' attributes and prices fit the session's, a list of (n, CANDIDATES)."""
-        picked = []
+    def fit_of(self, locale, places, last, mean):
+        """How well attributes and prices of the candidates fit the session: a list of (n, CANDIDATES)."""
+        columns = []
         for code in self.codes[locale]:
             known, number = code >= 0, code.clamp(min=0)
             shares = torch.zeros(len(last), int(number.max()) + 1).index_add_(1, number, mean * known)
-            picked.append(((code[last][:, None] == code[chosen]) & known[chosen]).float())
-            picked += [shares.gather(1, number[chosen]) * known[chosen], known[chosen].float()]
+            columns.append(((code[last][:, None] == code[places]) & known[places]).float())
+            columns += [shares.gather(1, number[places]) * known[places], known[places].float()]
         price = self.prices[locale]
-        return [*picked, *((price[chosen] - one[:, None]).abs() for one in (price[last], mean @ price))]
+        return [*columns, *((price[places] - one[:, None]).abs() for one in (price[last], mean @ price))]
 
 
 def counts(paths, size, distance=DISTANCE, backward=BACKWARD):
-    """Weighted pairs (size, size) of products seen near one another."""
+    """Weighted counts (size, size) of pairs of products that were seen near one another."""
     table = np.zeros((size, size), dtype=np.float32)
     for step, near in enumerate(distance, 1):
         pairs = [
@@ -133,6 +133,6 @@ def counts(paths, size, distance=DISTANCE, backward=BACKWARD):
 
 
 def codes(texts):
-    """A number for each different text, -1 for a blank."""
+    """A number for each different text, and -1 for a blank."""
     number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     return np.array([number[text] if text else -1 for text in texts])

@@ -1,11 +1,11 @@
 """Candidates from counts and content, ordered by a learnt ranker.
 
-Own implementation of what leading teams of the KDD Cup 2023 had in common. Co-visitation counts, of
-train and of the unlabeled sessions apart, and a content model propose candidates; a ranker orders them by
-the scores of both and by how well brand, colour, price and the like fit the session. It learns on train
-and on unlabeled sessions whose last product is hidden, so that it sees the time that is asked about. What
-a session itself adds to the counts is taken away from its features, and it is scored by the content model
-of the other half of the data.
+This is an independent implementation of what leading teams of the KDD Cup 2023 had in common. Co-visitation
+counts, separately for train and for the unlabeled sessions, and a content model propose candidates. A ranker
+orders them by the scores of both and by how well brand, colour, price and other attributes fit the session.
+It learns from train and from unlabeled sessions whose last product is hidden, so that it sees the time of
+the sessions to answer. The counts that a session itself adds are removed from its features, and it is scored
+by the content model of the other half of the data.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ import tower
 from features import Shop
 from shop import LISTED
 
-LESSONS = 5000  # sessions that the ranker learns from, unlabeled ones first
+LESSONS = 5000  # sessions that the ranker learns from; unlabeled ones come first
 
 
 @dataclass
 class Lesson:
-    """A session: its products, the next one (-1: not known), its locale, 0 for train and 1 for unlabeled."""
+    """A session: products, next product (-1 if unknown), locale, and group (0: train, 1: unlabeled)."""
 
     items: list
     answer: int
@@ -32,7 +32,7 @@ class Lesson:
 
 
 def recommend(catalogue, train, asked, unlabeled):
-    """The 100 best candidates of each session; see the module's text."""
+    """The 100 best candidates of each session; see the docstring of the module."""
     hidden = [Lesson(items[:-1], items[-1], where, 1) for items, where in pairs(unlabeled)]
     known = [
         Lesson(items, answer, where, 0)
@@ -42,23 +42,23 @@ def recommend(catalogue, train, asked, unlabeled):
     lessons = [one for one in hidden + known if one.items and one.answer not in one.items]
     halves = [lessons[::2], lessons[1::2]]
     towers = [tower.fit(shop.bags, shop.words, shop.examples(half)) for half in halves]
-    found = []
+    candidates = []
     with torch.no_grad():
         for half, other in zip(halves, towers[::-1], strict=True):
             for locale in catalogue.sold:
-                mine = [one for one in half[: LESSONS // 2] if one.locale == locale]
-                found.append(shop.candidates(locale, mine, [other]))
-    x, right = torch.cat([one.features for one in found]), torch.cat([one.right for one in found])
+                local = [one for one in half[: LESSONS // 2] if one.locale == locale]
+                candidates.append(shop.candidates(locale, local, [other]))
+    x, right = torch.cat([one.features for one in candidates]), torch.cat([one.right for one in candidates])
     print(f"{len(right)} lessons, {int((right >= 0).sum())} with the answer among candidates", flush=True)
     model = ranker.fit(x[right >= 0], right[right >= 0])
     lists = np.zeros((len(asked), LISTED), dtype=np.int64)
     with torch.no_grad():
         for locale in catalogue.sold:
             places = np.flatnonzero(asked.locale == locale)
-            mine = [Lesson(asked.items[i], -1, locale, 1) for i in places]
-            found = shop.candidates(locale, mine, towers)
-            order = model(found.features).argsort(dim=1, descending=True, stable=True)[:, :LISTED]
-            lists[places] = found.products.gather(1, order).numpy()
+            local = [Lesson(asked.items[i], -1, locale, 1) for i in places]
+            candidates = shop.candidates(locale, local, towers)
+            order = model(candidates.features).argsort(dim=1, descending=True, stable=True)[:, :LISTED]
+            lists[places] = candidates.products.gather(1, order).numpy()
     return lists
 
 

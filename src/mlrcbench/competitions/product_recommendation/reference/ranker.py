@@ -8,7 +8,7 @@ HIDDEN, EPOCHS, BATCH, RATE = 32, 3, 32, 4e-3
 
 
 def fit(features, right):
-    """Train on features (sessions, candidates, width); `right` (sessions,) is the answer's place."""
+    """Train on features (sessions, candidates, width); `right` (sessions,) is the place of the answer."""
     flat = features.flatten(0, 1)
     centre, scale = flat.mean(0), flat.std(0) + 1e-6
     model = nn.Sequential(

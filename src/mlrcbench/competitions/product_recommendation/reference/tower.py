@@ -1,7 +1,7 @@
-"""A model of what comes next that knows products by their attributes only: a two-tower with a full softmax.
+"""A content model, which knows products only by their attributes: two towers with a full softmax.
 
-A product is the sum of the vectors of its words; a session is a linear map of its last product and of its
-products' mean. What is learnt about one product holds for all that are alike, new ones included.
+A product is the sum of the vectors of its words. A session is a linear map of its last product and of the
+mean of its products. What is learnt about one product holds for all similar products, including new ones.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ COLUMNS = ("title", "brand", "color", "size", "material", "desc")
 
 
 def bags(catalogue):
-    """For each locale its products' words (words, starts, TF-IDF weights); and how many words there are.
+    """For each locale the words of its products (words, starts, TF-IDF weights), and the number of words.
 
-    Words of a column and of a locale are their own; brands are the same everywhere.
+    Each column and each locale has its own words; brands are the same everywhere.
     """
-    number, found = {}, {}
+    number, bag = {}, {}
     for locale, sold in catalogue.sold.items():
         texts = []
         for one in sold.tolist():
@@ -30,8 +30,8 @@ def bags(catalogue):
         starts = np.cumsum(lengths) - lengths
         weights = np.log(len(sold) / np.bincount(words)[words])
         weights /= np.repeat(np.sqrt(np.add.reduceat(weights**2, starts)), lengths)
-        found[locale] = tuple(map(torch.from_numpy, (words, starts, weights.astype("f4"))))
-    return found, len(number)
+        bag[locale] = tuple(map(torch.from_numpy, (words, starts, weights.astype("f4"))))
+    return bag, len(number)
 
 
 def likeness(bag):
@@ -47,7 +47,7 @@ def likeness(bag):
 
 
 def weighted_sum(table, bag):
-    """For each text the weighted sum of its words' rows."""
+    """For each text, the weighted sum of the rows of its words."""
     numbers, starts, weights = bag
     return functional.embedding_bag(numbers, table, starts, mode="sum", per_sample_weights=weights)
 
@@ -67,12 +67,12 @@ class Tower(nn.Module):
             self.mean.weight.copy_(torch.eye(WIDTH))
 
     def forward(self, bag, last, mean):
-        """Logits (sessions, sold); `last` (n,) numbers among sold, `mean` (n, sold) weights."""
+        """Logits (n, sold); `last` (n,) are places, `mean` (n, sold) weights, among the products sold."""
         seen, after = weighted_sum(self.seen.weight, bag), weighted_sum(self.next.weight, bag)
         return (self.last(seen[last]) + self.mean(mean @ seen)) @ after.T
 
 
-def fit(found, words, examples):
+def fit(bag_of, words, examples):
     """Train on `examples[locale]`: (last, mean, answer) of sessions."""
     model = Tower(words)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
@@ -84,7 +84,7 @@ def fit(found, words, examples):
         locale = locales[int(torch.multinomial(shares, 1))]
         last, mean, answer = examples[locale]
         part = torch.randint(len(answer), (BATCH,))
-        logits = model(found[locale], last[part], mean[part])
+        logits = model(bag_of[locale], last[part], mean[part])
         loss = functional.cross_entropy(logits, answer[part])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

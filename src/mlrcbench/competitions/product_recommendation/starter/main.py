@@ -1,4 +1,4 @@
-"""Entry point. Protected: it is put back before every evaluation.
+"""Entry point. Protected: this file is restored before every evaluation.
 
 python main.py            try the method on sessions held out of data/train.csv
 python main.py predict    what an evaluation runs: inputs/ -> artefacts/predictions.npy
@@ -17,7 +17,7 @@ HELD_OUT = 1500
 
 
 def run(catalogue, train, asked, unlabeled):
-    """Call the method with a fixed seed, and check what it returns: (n, 100) products."""
+    """Call the method with a fixed seed, and check that it returns (n, 100) products."""
     torch.manual_seed(SEED)
     lists = np.asarray(recommend(catalogue, train, asked, unlabeled))
     if lists.shape != (len(asked), LISTED) or lists.dtype.kind not in "iu":
@@ -26,7 +26,7 @@ def run(catalogue, train, asked, unlabeled):
 
 
 def experiment():
-    """Answer sessions held out of train, and say how well that works."""
+    """Answer sessions that are held out of train, and print how well that works."""
     catalogue = read_catalogue()
     train, dev = read_sessions("data/train.csv", catalogue), read_sessions("data/dev_features.csv", catalogue)
     order = np.random.default_rng(SEED).permutation(len(train))
@@ -45,7 +45,7 @@ def experiment():
 
 
 def predict():
-    """Answer the split that is evaluated; each row is a session's id and 100 rows of products.csv."""
+    """Answer the split that is evaluated; a row is a session's id and 100 row numbers of products.csv."""
     catalogue = read_catalogue()
     train, dev = read_sessions("data/train.csv", catalogue), read_sessions("data/dev_features.csv", catalogue)
     asked = read_sessions("inputs/features.csv", catalogue)

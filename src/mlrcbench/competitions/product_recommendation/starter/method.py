@@ -1,7 +1,7 @@
-"""The method: yours to change.
+"""The method: change this file.
 
-As it stands: what followed the last product most often, in train and in the unlabeled sessions,
-then what follows anything most often. Nothing but the last product is looked at.
+The method given here lists the products that followed the last product most often, in train and in the
+unlabeled sessions, then the products that follow any product most often. It looks only at the last product.
 """
 
 from collections import Counter, defaultdict
@@ -11,16 +11,16 @@ FOLLOWERS = 100  # kept for each product
 
 
 def recommend(catalogue, train, asked, unlabeled):
-    """The 100 products most likely to come next, for each session.
+    """For each session, list the 100 products that are most likely to come next.
 
     Args:
-        catalogue: `shop.Catalogue`.
+        catalogue: A `shop.Catalogue`.
         train: `shop.Sessions` with answers.
-        asked: `shop.Sessions` to answer, without answers.
-        unlabeled: `shop.Sessions` without answers: all that are known, those of `asked` included.
+        asked: The `shop.Sessions` to answer.
+        unlabeled: All known `shop.Sessions` without answers, including those of `asked`.
 
     Returns:
-        For each session of `asked` 100 different products of its locale, best first.
+        For each session of `asked`, 100 different products of its locale, best first.
     """
     following = defaultdict(Counter)
     for items, answer in zip(train.items, train.answer.tolist(), strict=True):
@@ -46,11 +46,11 @@ def count(following, items):
 
 
 def fill(first, then, items, sold, length=100):
-    """`first`, then `then` without the session's own products; only what is sold, each once."""
-    found = dict.fromkeys(product for product in first if product in sold)
+    """`first`, then `then` without the session's own products; only products that are sold, each once."""
+    products = dict.fromkeys(product for product in first if product in sold)
     for product in then:
-        if len(found) >= length:
+        if len(products) >= length:
             break
         if product in sold and product not in items:
-            found.setdefault(product)
-    return list(found)[:length]
+            products.setdefault(product)
+    return list(products)[:length]

@@ -1,4 +1,4 @@
-"""The catalogue and the sessions, read into numbers. Protected.
+"""Read the catalogue and the sessions, and number the products. Protected: restored before every evaluation.
 
 A *product* is an id; products are numbered 0, 1, ... in the order in which their ids first appear in
 `data/products.csv`. A product that is sold in several locales has one number and several rows.
@@ -15,11 +15,11 @@ LISTED = 100
 
 @dataclass
 class Catalogue:
-    """`table[column]` is a list of texts (blank where unknown), one per row of products.csv.
+    """The products. `table[column]` is a list of texts (blank where unknown), one per row of products.csv.
 
-    `product` (rows,) is each row's product, `count` how many products there are; `sold[locale]`
-    are the products of a locale in ascending order; `row[locale][product]` is where one stands;
-    `number[id]` is the product of an id.
+    `product` (rows,) is the product of each row, and `count` is the number of products. `sold[locale]` holds
+    the products of a locale in ascending order, `row[locale][product]` is the row of a product in a locale,
+    and `number[id]` is the product with an id.
     """
 
     table: dict
@@ -32,9 +32,9 @@ class Catalogue:
 
 @dataclass
 class Sessions:
-    """`items[i]` are the products of session i, first to last, `locale[i]` where it took place.
+    """Sessions. `items[i]` holds the products of session i, first to last; `locale[i]` is its locale.
 
-    `answer` (n,) is the product that came next, None where it is not known.
+    `answer` (n,) holds the products that came next; it is None if they are not known.
     """
 
     session_id: np.ndarray
@@ -46,7 +46,7 @@ class Sessions:
         return len(self.items)
 
     def take(self, places, answers=True):
-        """The sessions at `places`, with their answers or without."""
+        """The sessions at `places`, with or without their answers."""
         answer = self.answer[places] if answers and self.answer is not None else None
         return Sessions(self.session_id[places], self.locale[places], [self.items[i] for i in places], answer)
 
@@ -66,7 +66,7 @@ def read_catalogue(path="data/products.csv"):
 
 
 def read_sessions(path, catalogue):
-    """Read train.csv, with answers, or a features file, without."""
+    """Read train.csv, which has answers, or a features file, which has none."""
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     items = [[catalogue.number[text] for text in row["prev_items"][2:-2].split("' '")] for row in rows]

@@ -1,9 +1,9 @@
-"""Move what the satellite sees along the wind, read rain at every lead time, cut where CSI is best.
+"""Move satellite features along the wind, read rain at every lead time, and cut where CSI is best.
 
-Own implementation of ideas of the strongest entries of Weather4cast 2023: future satellite frames
-as input of the rain network (Li et al., who predict them; here the features are moved along the
-motion that the frames show), lead time as a condition and classification by rain rate (RainAI),
-only the central part decoded, at the radar's resolution, and outputs tuned to the score.
+This is an independent implementation of ideas from the strongest entries of Weather4cast 2023: future
+satellite frames as input of the rain network (Li et al. predict them; here the features are moved along
+the motion that the frames show), lead time as a condition and classification by rain rate (RainAI),
+decoding only the central part, at the radar's resolution, and outputs tuned to the score.
 """
 
 import numpy as np
@@ -12,14 +12,14 @@ from training import forecast, scaled, train
 
 
 def fit(reflbt, rates):
-    """A network and cut-offs."""
-    return train(reflbt, rates, *statistics(reflbt[:, ::5]))
+    """Train a network and choose cut-offs."""
+    return train(scaled(reflbt, *statistics(reflbt[::4])), rates)
 
 
 def predict(model, reflbt):
-    """Rates that follow.
+    """Predict the rates that follow.
 
-    Bands are standardised by the inputs' own statistics, so that another calibration does no harm.
+    Bands are standardised by the statistics of the inputs, so that another calibration does no harm.
     """
     return forecast(*model, scaled(reflbt, *statistics(reflbt)))
 

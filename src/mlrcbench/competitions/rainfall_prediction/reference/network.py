@@ -1,12 +1,12 @@
-"""The network: features of the satellite picture that are moved along the wind."""
+"""The network: features of the satellite picture, moved along the wind."""
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from dataset import AHEAD, BANDS, SEEN, TARGET, THRESHOLDS, ZOOM
+from dataset import AHEAD, BANDS, LEADS, SEEN, TARGET, THRESHOLDS, ZOOM
 
-WIDTH, STATIC = 24, 6  # channels of the features, and of the learnt map of the land
+WIDTH, STATIC = 20, 6  # channels of the features; of the learnt map of the land
 MOTION = [BANDS.index(name) for name in ("IR_108", "WV_073", "WV_062", "IR_087")]
 
 
@@ -15,38 +15,40 @@ class Advect(nn.Module):
 
     def __init__(self):
         super().__init__()
-        layers, inputs = [], (SEEN + 1) * len(BANDS)
-        for _ in range(3):
-            layers += [nn.Conv2d(inputs, WIDTH, 3, padding=1), nn.BatchNorm2d(WIDTH), nn.ReLU()]
+        layers, inputs = [], 2 * len(BANDS)
+        for size in (1, 3, 1):
+            layers += [nn.Conv2d(inputs, WIDTH, size, padding="same"), nn.BatchNorm2d(WIDTH), nn.ReLU()]
             inputs = WIDTH
         self.encoder = nn.Sequential(*layers)
         side = TARGET * ZOOM
         self.land = nn.Parameter(0.1 * torch.randn(STATIC, side * side))
-        self.lead = nn.Parameter(0.1 * torch.randn(AHEAD, WIDTH))
-        self.reader = nn.Sequential(
-            nn.Linear(WIDTH + STATIC, 2 * WIDTH), nn.ReLU(), nn.Linear(2 * WIDTH, WIDTH)
-        )
+        self.lead = nn.Parameter(0.1 * torch.randn(AHEAD, 2 * WIDTH))
+        self.steer = nn.Parameter(torch.eye(2))
+        self.shift = nn.Parameter(torch.zeros(2))
+        self.first = nn.Linear(WIDTH + STATIC, 2 * WIDTH)
+        self.second = nn.Linear(2 * WIDTH, WIDTH)
         self.head = nn.Linear(WIDTH, len(THRESHOLDS))
         nn.init.constant_(self.head.bias, -3.0)
 
-    def forward(self, x, pixels):
-        """Logits (n, 5, 12, pixels) from standardised bands (n, 4, 11, side, side)."""
-        speed, side = motion(x), x.shape[-1]
-        features = self.encoder(torch.cat([x.flatten(1, 2), x[:, -1] - x[:, 0]], 1))
+    def forward(self, x, speed, pixels):
+        """Logits (n, 5, 6, pixels) from standardised bands (n, 4, 11, side, side) and motion (n, 2)."""
+        speed, side = speed @ self.steer, x.shape[-1]
+        features = self.encoder(torch.cat([x[:, -1], x[:, -1] - x[:, 0]], 1))
         axis = ((torch.arange(TARGET * ZOOM) + 0.5) / ZOOM - TARGET / 2) * 2 / side
         places = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).flatten(0, 1)[pixels]
-        leads = torch.arange(1, AHEAD + 1)
-        back = speed[:, None] * leads[:, None] * 2 / side
+        leads = torch.tensor(LEADS, dtype=torch.float32)
+        back = (speed[:, None] * leads[:, None] + self.shift) * 2 / side
         grid = places - back[:, :, None]
         here = functional.grid_sample(features, grid, padding_mode="border", align_corners=False)
         here = here.permute(0, 2, 3, 1)
         land = self.land[:, pixels].T.expand(*here.shape[:3], -1)
-        hidden = self.reader(torch.cat([here, land], -1)) + self.lead[:, None]
-        return self.head(functional.relu(hidden)).permute(0, 3, 1, 2)
+        hidden = functional.relu(self.first(torch.cat([here, land], -1)) + self.lead[:, None])
+        return self.head(functional.relu(self.second(hidden))).permute(0, 3, 1, 2)
 
 
+@torch.no_grad()
 def motion(x):
-    """Mean motion (n, 2) in pixels per frame, by least squares on brightness gradients."""
+    """Mean motion (n, 2) in pixels per frame, from least squares on brightness gradients."""
     x = functional.avg_pool2d(x[:, :, MOTION].flatten(1, 2), 3, 1).unflatten(1, (SEEN, len(MOTION)))
     speed = torch.zeros(len(x), 2)
     for _ in range(3):

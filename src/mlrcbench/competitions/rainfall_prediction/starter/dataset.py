@@ -1,4 +1,4 @@
-"""What the data are, and how predictions are judged. Protected: put back before every evaluation."""
+"""The data, and how predictions are judged. Protected: this file is restored before every evaluation."""
 
 from pathlib import Path
 
@@ -17,36 +17,33 @@ BANDS = [
     "WV_062",
     "WV_073",
 ]
-SEEN, AHEAD = 4, 12  # frames given, frames to be predicted
-TARGET, ZOOM = 4, 6  # satellite pixels that the radar covers, radar pixels in one of them
+SEEN, AHEAD = 4, 6  # frames that are given, 15 minutes apart; frames to predict, 30 minutes apart
+LEADS = (2, 4, 6, 8, 10, 12)  # from the last frame that is given to those to predict, in steps of 15 minutes
+TARGET, ZOOM = 4, 4  # satellite pixels that the radar covers; radar pixels in one of them
 THRESHOLDS = (0.2, 1.0, 5.0, 10.0, 15.0)  # mm/h
 
 
 def load(folder="data"):
-    """The training year: reflbt (periods, frames, 11, side, side) and rates (periods, frames, side, side)."""
+    """The training year: reflbt (n, SEEN, 11, side, side) and rates (n, SEEN + AHEAD, side, side)."""
     folder = Path(folder)
     return np.load(folder / "train.reflbt.npy", mmap_mode="r"), np.load(folder / "train.rates.npy")
 
 
-def starts(rates, stride=1):
-    """Period and first frame, (n, 2), of all windows of SEEN + AHEAD frames, every `stride` frames."""
-    periods, frames = rates.shape[:2]
-    first = np.arange(0, frames - SEEN - AHEAD + 1, stride)
-    return np.stack([np.repeat(np.arange(periods), len(first)), np.tile(first, periods)], 1)
+def mapped(predicted, example, rates):
+    """Map predictions by rank to rates, so that each rate is predicted as often as it was measured.
 
-
-def seen(reflbt, at):
-    """Satellite frames (n, SEEN, 11, side, side), float32, of the windows that begin at `at`, (n, 2)."""
-    return reflbt[at[:, :1], at[:, 1:] + np.arange(SEEN)].astype(np.float32)
-
-
-def ahead(rates, at):
-    """Rain rates (n, AHEAD, side, side) of the windows that begin at `at`, (n, 2)."""
-    return rates[at[:, :1], at[:, 1:] + SEEN + np.arange(AHEAD)]
+    Args:
+        predicted: Predictions, any shape.
+        example: Predictions for the times and places of `rates`, of the same shape as those.
+        rates: Measured rates, NaN if not measured.
+    """
+    known, shares = ~np.isnan(rates), np.linspace(0, 1, 20001)
+    curve = (np.quantile(values[known], shares) for values in (example, rates))
+    return np.interp(predicted, *curve).astype(np.float32)
 
 
 def csi(truth, predicted):
-    """Critical success index at each threshold; what is NaN in `truth` does not count."""
+    """Critical success index at each threshold; pixels that are NaN in `truth` do not count."""
     known = ~np.isnan(truth)
     scores = {}
     for threshold in THRESHOLDS:

@@ -1,8 +1,9 @@
-"""The method: yours to change.
+"""The method: change this file.
 
-As it stands: a 3-D U-Net that turns the four frames given into the twelve to be predicted, trained
-with the mean squared error of the rain rate. It sees the middle half of the picture and enlarges its
-output twofold; that the radar covers a third of that half, the network must learn by itself.
+The method given here is a 3-D U-Net that turns the four given frames into the six to predict, trained
+with the mean squared error of the rain rate, whose output is mapped by rank to the rates that were
+measured. It sees the middle half of the picture and enlarges its
+output twofold; the network must learn by itself that the radar covers a half of that half.
 """
 
 from itertools import pairwise
@@ -12,36 +13,37 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dataset import AHEAD, BANDS, SEEN, ahead, seen, starts
+from dataset import AHEAD, BANDS, SEEN, mapped
 
-FILTERS = (8, 16, 32)
-EDGE = 6  # satellite pixels left out on each side
-EPOCHS, STRIDE, BATCH, RATE = 8, 2, 8, 3e-3
+FILTERS = (6, 12, 18)
+EDGE = 4  # satellite pixels left out on each side
+EPOCHS, BATCH, RATE = 2, 16, 5e-3
+SAMPLE = 400  # sequences whose rates are the example for the mapping
 
 
 def fit(reflbt, rates):
     """Learn from the training year.
 
     Args:
-        reflbt: Satellite frames, (periods, frames, 11, 24, 24), K or reflectance.
-        rates: Rain rates at the same times, (periods, frames, 24, 24), mm/h; NaN: not measured.
+        reflbt: Satellite frames, (n, 4, 11, 16, 16), K or reflectance.
+        rates: Rain rates, (n, 10, 16, 16), mm/h, NaN if not measured: those of the same four frames,
+            then those of the six to predict.
 
     Returns:
         Anything that `predict` understands.
     """
-    sample = reflbt[:, ::10].astype(np.float32)
+    sample = reflbt[::5].astype(np.float32)
     mean, sd = sample.mean((0, 1, 3, 4)), sample.std((0, 1, 3, 4))
     net = UNet3d()
-    at = starts(rates, STRIDE)
-    steps = EPOCHS * (len(at) // BATCH)
+    steps = EPOCHS * (len(rates) // BATCH)
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=2e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     for epoch in range(EPOCHS):
         losses = []
-        for rows in torch.randperm(len(at))[: len(at) // BATCH * BATCH].view(-1, BATCH).numpy():
-            truth = torch.from_numpy(ahead(rates, at[rows]))
-            found = net(scaled(seen(reflbt, at[rows]), mean, sd))
-            loss = functional.mse_loss(found[~truth.isnan()], truth[~truth.isnan()])
+        for rows in torch.randperm(len(rates))[: len(rates) // BATCH * BATCH].view(-1, BATCH).numpy():
+            truth = torch.from_numpy(rates[rows, SEEN:])
+            predicted = net(scaled(reflbt[rows], mean, sd))
+            loss = functional.mse_loss(predicted[~truth.isnan()], truth[~truth.isnan()])
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_value_(net.parameters(), 2.0)
@@ -49,32 +51,39 @@ def fit(reflbt, rates):
             schedule.step()
             losses.append(loss.item())
         print(f"epoch {epoch + 1} of {EPOCHS}: mean squared error {np.mean(losses):.3f}", flush=True)
-    return net.eval(), mean, sd
+    model = net.eval(), mean, sd
+    return model, (raw(model, reflbt[-SAMPLE:]), rates[-SAMPLE:, SEEN:])
 
 
-@torch.no_grad()
 def predict(model, reflbt):
-    """Rain rates that follow.
+    """Predict the rain rates that follow.
 
     Args:
         model: What `fit` returned.
-        reflbt: Satellite frames, (sequences, 4, 11, 24, 24), float32.
+        reflbt: Satellite frames, (sequences, 4, 11, 16, 16), float32.
 
     Returns:
-        Rain rates, (sequences, 12, 24, 24), mm/h, not negative.
+        Rain rates, (sequences, 6, 16, 16), mm/h, not negative.
     """
+    trained, sample = model
+    return mapped(raw(trained, reflbt), *sample)
+
+
+@torch.no_grad()
+def raw(model, reflbt):
+    """The network's output, (sequences, 6, 16, 16)."""
     net, mean, sd = model
-    return torch.cat([net(scaled(part, mean, sd)) for part in np.array_split(reflbt, 10)]).relu().numpy()
+    return torch.cat([net(scaled(part, mean, sd)) for part in np.array_split(reflbt, 20)]).numpy()
 
 
 def scaled(reflbt, mean, sd):
-    """Standardised bands of the middle half, (n, 11, 4, 12, 12)."""
+    """Standardised bands of the middle half, (n, 11, 4, 8, 8)."""
     x = (reflbt[..., EDGE:-EDGE, EDGE:-EDGE] - mean[:, None, None]) / sd[:, None, None]
     return torch.from_numpy(x.astype(np.float32)).transpose(1, 2)
 
 
 class UNet3d(nn.Module):
-    """Encoder and decoder over time and space, with skips; times are folded into channels at the end."""
+    """Encoder and decoder over time and space, with skips; at the end, times are folded into channels."""
 
     def __init__(self):
         super().__init__()
@@ -85,7 +94,7 @@ class UNet3d(nn.Module):
         self.head = nn.Conv2d(SEEN * FILTERS[0], AHEAD, 1)
 
     def forward(self, x):
-        """Rain rates (n, 12, 24, 24) from standardised bands (n, 11, 4, 12, 12)."""
+        """Rain rates (n, 6, 16, 16) from standardised bands (n, 11, 4, 8, 8)."""
         skips = []
         for level, down in enumerate(self.down):
             x = down(functional.max_pool3d(x, 2, ceil_mode=True) if level else x)

@@ -1,4 +1,4 @@
-"""What the data are, and how predictions are judged. Protected: put back before every evaluation."""
+"""The data, and how predictions are judged. Protected: this file is restored before every evaluation."""
 
 from pathlib import Path
 
@@ -18,9 +18,9 @@ BANDS = [
     "WV_073",
 ]
 DATA = Path("data")
-SEEN, AHEAD = 4, 32  # frames given, frames to be predicted
+SEEN, AHEAD = 4, 32  # frames that are given, frames to predict
 ZOOM = 6  # radar pixels in a satellite pixel, on each side
-SIDE = np.load(DATA / "train.rates.npy", mmap_mode="r").shape[-1]  # of both pictures
+SIDE = np.load(DATA / "train.rates.npy", mmap_mode="r").shape[-1]  # side of both pictures, in pixels
 TARGET = SIDE // ZOOM  # satellite pixels that the radar covers
 THRESHOLDS = (0.2, 1.0, 5.0, 10.0, 15.0)  # mm/h
 
@@ -33,7 +33,7 @@ def load(folder=DATA):
 def starts(rates, stride=1):
     """Period (always 0) and first frame, (n, 2), of every `stride`-th window without a gap.
 
-    `rates` is the year, or its beginning: windows end within it.
+    `rates` is the year or its beginning; windows end within it.
     """
     first = np.load(DATA / "train.starts.npy")
     first = first[first + SEEN + AHEAD <= rates.shape[1]][::stride]
@@ -51,7 +51,7 @@ def ahead(rates, at):
 
 
 def csi(truth, predicted):
-    """Critical success index at each threshold; what is NaN in `truth` does not count."""
+    """Critical success index at each threshold; pixels that are NaN in `truth` do not count."""
     known = ~np.isnan(truth)
     scores = {}
     for threshold in THRESHOLDS:

@@ -1,6 +1,6 @@
-"""Entry point. Protected: it is put back before every evaluation.
+"""Entry point. Protected: this file is restored before every evaluation.
 
-python main.py            learn from most of the training year, try the rest
+python main.py            learn from most of the training year, predict the rest
 python main.py predict    what an evaluation runs: data/, inputs/ -> artefacts/rates.npy
 """
 
@@ -13,12 +13,12 @@ from dataset import AHEAD, SEEN, ahead, csi, load, seen, starts
 from method import fit, predict
 
 SEED = 20
-HELD_OUT = 0.1  # of the training year, its end
-TRIED = 24  # windows of it
+HELD_OUT = 0.1  # share of the training year, at its end
+TRIED = 24  # windows of the held-out part that are predicted
 
 
 def experiment():
-    """Learn without the end of the year, predict some windows of it, and compare."""
+    """Learn without the end of the year, predict some windows from it, and compare."""
     reflbt, rates = load()
     cut = int((1 - HELD_OUT) * rates.shape[1])
     at = starts(rates)
@@ -26,16 +26,16 @@ def experiment():
     at = at[:: -(-len(at) // TRIED)]
     model = fit(reflbt[:, :cut], rates[:, :cut])
     truth = ahead(rates, at)
-    found = predict(model, seen(reflbt, at))
+    predicted = predict(model, seen(reflbt, at))
     print(f"{len(at)} windows of the last {rates.shape[1] - cut} frames held out")
-    for name, rain in (("this method", found), ("20 mm/h everywhere", np.full_like(truth, 20))):
+    for name, rain in (("this method", predicted), ("20 mm/h everywhere", np.full_like(truth, 20))):
         scores = csi(truth, rain)
         parts = ", ".join(f"{value:.4f} at {threshold:g} mm/h" for threshold, value in scores.items())
         print(f"{name}: mean CSI {np.mean(list(scores.values())):.4f} ({parts})", flush=True)
 
 
 def answer():
-    """Learn from the whole training year, and predict the split that is evaluated."""
+    """Learn from the whole training year and predict the split that is evaluated."""
     model = fit(*load())
     inputs = np.load("inputs/reflbt.npy").astype(np.float32)
     rates = np.asarray(predict(model, inputs), dtype=np.float32)

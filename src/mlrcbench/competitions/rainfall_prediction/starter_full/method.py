@@ -1,9 +1,9 @@
-"""The method: yours to change.
+"""The method: change this file.
 
-As it stands: a 3-D U-Net that turns the four frames given into the 32 to be predicted, trained with
-the mean squared error of the rain rate. It sees the middle half of the picture and enlarges its
-output twofold; that the radar covers a third of that half, the network must learn by itself. On
-a machine without a GPU it is smaller, and sees fewer windows.
+The method given here is a 3-D U-Net that turns the four given frames into the 32 to predict, trained
+with the mean squared error of the rain rate. It sees the middle half of the picture and enlarges its
+output twofold; the network must learn by itself that the radar covers a third of that half. On
+a machine without a GPU, the network is smaller and sees fewer windows.
 """
 
 from itertools import pairwise
@@ -26,7 +26,7 @@ def fit(reflbt, rates):
 
     Args:
         reflbt: Satellite frames, (1, frames, 11, side, side), standardised; memory-mapped.
-        rates: Rain rates at the same times, (1, frames, side, side), mm/h; NaN: not measured; memory-mapped.
+        rates: Rain rates at the same times, (1, frames, side, side), mm/h; NaN if not measured; mapped.
 
     Returns:
         Anything that `predict` understands.
@@ -40,8 +40,8 @@ def fit(reflbt, rates):
         losses = []
         for rows in torch.randperm(len(at)).chunk(batches):
             truth = torch.from_numpy(ahead(rates, at[rows.numpy()])).to(DEVICE)
-            found = net(middle(seen(reflbt, at[rows.numpy()])))
-            loss = functional.mse_loss(found[~truth.isnan()], truth[~truth.isnan()])
+            predicted = net(middle(seen(reflbt, at[rows.numpy()])))
+            loss = functional.mse_loss(predicted[~truth.isnan()], truth[~truth.isnan()])
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_value_(net.parameters(), 2.0)
@@ -54,7 +54,7 @@ def fit(reflbt, rates):
 
 @torch.no_grad()
 def predict(model, reflbt):
-    """Rain rates that follow.
+    """Predict the rain rates that follow.
 
     Args:
         model: What `fit` returned.
@@ -74,7 +74,7 @@ def middle(reflbt):
 
 
 class UNet3d(nn.Module):
-    """Encoder and decoder over time and space, with skips; times are folded into channels at the end."""
+    """Encoder and decoder over time and space, with skips; at the end, times are folded into channels."""
 
     def __init__(self):
         super().__init__()

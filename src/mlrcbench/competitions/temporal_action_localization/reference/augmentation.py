@@ -1,13 +1,13 @@
-"""Training videos that are spliced and disturbed."""
+"""Training videos, spliced and disturbed."""
 
 import numpy as np
 
-SPLICE, MARGIN = 0.4, 8  # share of spliced videos; steps that each part has at least
-NOISE, CHANNEL, DEAF = 0.35, 0.2, 0.15  # per value, per channel of a video, share without sound
+SPLICE, MARGIN = 0.4, 8  # share of spliced videos; smallest number of steps in each part
+NOISE, CHANNEL, DEAF = 0.35, 0.2, 0.15  # per value; per channel of a video; share of videos without sound
 
 
 def disturbed(samples, row, pictures):
-    """A training video that differs from all others."""
+    """Make a training video that differs from all others."""
     x, segments, labels = samples[row]
     if np.random.random() < SPLICE:
         x, segments, labels = spliced(samples[row], samples[np.random.randint(len(samples))])
@@ -20,7 +20,7 @@ def disturbed(samples, row, pictures):
 
 
 def spliced(one, two):
-    """The beginning of one video and the end of another; the first video if there is no place to cut."""
+    """The beginning of one video and the end of another, or `one` where they cannot be cut."""
     places = np.arange(MARGIN, min(len(one[0]), len(two[0])) - MARGIN)
     for _, segments, _ in (one, two):
         busy = (places[:, None] > segments[:, 0]) & (places[:, None] < segments[:, 1])

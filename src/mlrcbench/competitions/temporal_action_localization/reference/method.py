@@ -1,10 +1,10 @@
 """Audio and video together, spliced training videos, and an ensemble.
 
-Own implementation of what the best entries of the Perception Test's localisation challenge have
-in common: an ActionFormer on video and audio features side by side, more training videos than there
-are, and several models fused. New videos are spliced from the beginning of one and the end of
-another, at a moment at which nothing happens in either; channels are scaled, shifted and made noisy,
-and the sound is sometimes switched off. The models' answers are averaged point by point.
+This is an independent implementation of what the best entries of the Perception Test's localisation
+challenge have in common: an ActionFormer on concatenated video and audio features, additional training
+videos, and several fused models. New videos are spliced from the beginning of one and the end of another,
+at a moment at which nothing happens in either. Channels are scaled, shifted and made noisy, and the sound
+is sometimes switched off. The outputs of the models are averaged point by point.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ MODELS, EPOCHS = 2, 22
 
 
 def detect(train, videos, classes):
-    """Segments of `videos`; see the module's text."""
+    """Segments of `videos`; see the docstring of the module."""
     samples = samples_of(train, features)
     pictures = train[0].video.shape[1]
     models = []
@@ -30,12 +30,12 @@ def detect(train, videos, classes):
 
 
 def features(video):
-    """Video features, standardised, and audio features as they are: silence is zero there."""
+    """Standardised video features, and unchanged audio features, in which silence is zero."""
     return np.concatenate([standardised(video.video), video.audio], 1)
 
 
 def fused(answers):
-    """Logits and distances of several models in one."""
+    """Fuse the logits and distances of several models."""
     logits, distances = zip(*answers, strict=True)
     mean = torch.stack(logits).sigmoid().mean(0).clamp(1e-6, 1 - 1e-6)
     return mean.logit(), torch.stack(distances).mean(0)

@@ -1,8 +1,8 @@
-"""A small ActionFormer (Zhang et al., ECCV 2022): yours to change, as method.py is.
+"""A small ActionFormer (Zhang et al., ECCV 2022). You may change this file, like method.py.
 
-A pyramid of transformer blocks with local attention looks at the features at three rates. At
-each *point* (a step of a level) two heads give the classes that happen there, and the distances to
-the start and the end of what happens. Times are in steps here; training.py turns them into seconds.
+A pyramid of transformer blocks with local attention processes the features at three rates. At each
+*point* (a step of a level), two heads give the classes that occur there, and the distances to the start
+and the end of the action. Times are in steps here; training.py turns them into seconds.
 """
 
 import math
@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-STRIDES = (1, 2, 4)  # steps per point, of each level
-RANGES = ((0, 3), (3, 6), (6, math.inf))  # larger distance to an end, in steps, that a level is for
-CENTRE = 1.5  # a point learns an action if this near to its middle, in strides
+STRIDES = (1, 2, 4)  # steps per point at each level
+RANGES = ((0, 3), (3, 6), (6, math.inf))  # of each level: the larger distance to an end, in steps
+CENTRE = 1.5  # a point learns an action if it is this near to the action's middle, in strides
 
 
 class Block(nn.Module):
@@ -27,12 +27,12 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, x, mask):
-        """Map (batch, points, width) to the same; `mask` (batch, points) says which points exist."""
+        """Map (batch, points, width) to the same; `mask` (batch, points) marks the points that exist."""
         batch, points, width = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(batch, points, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         place = torch.arange(points)
         near = (place[:, None] - place).abs() <= self.window // 2
-        # A point that does not exist sees itself, so that no row of the softmax is empty.
+        # Points that do not exist see themselves, so that no row of the softmax is empty.
         seen = (near & mask[:, None, :]) | torch.eye(points, dtype=torch.bool)
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None])
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, points, width))
@@ -40,7 +40,7 @@ class Block(nn.Module):
 
 
 class Conv(nn.Module):
-    """A convolution over three points, layer norm, ReLU; (batch, points, width) to the same."""
+    """A convolution over three points, layer norm and ReLU; maps (batch, points, channels)."""
 
     def __init__(self, inputs, width):
         super().__init__()
@@ -64,17 +64,17 @@ class Head(nn.Module):
 
 
 class Detector(nn.Module):
-    """Features to classes and distances at each point of the pyramid."""
+    """Map features to classes and distances at each point of the pyramid."""
 
     def __init__(self, channels, classes, width=48, block=Block):
         super().__init__()
         self.embed1, self.embed2 = Conv(channels, width), Conv(width, width)
         self.blocks = nn.ModuleList(block(width) for _ in STRIDES)
-        self.classify = Head(width, classes, bias=-3.0)  # few points are in an action
+        self.classify = Head(width, classes, bias=-3.0)  # because few points are in an action
         self.regress = Head(width, 2)
 
     def pyramid(self, x, mask):
-        """The levels of the pyramid, each (batch, points, width) and its mask."""
+        """The levels of the pyramid: features (batch, points, width) and a mask for each."""
         x = self.embed2(self.embed1(x, mask), mask)
         levels = []
         for stride, block in zip(STRIDES, self.blocks, strict=True):
@@ -86,7 +86,7 @@ class Detector(nn.Module):
         return levels
 
     def forward(self, x, mask):
-        """Logits (batch, points, classes) and distances (batch, points, 2) in steps, levels in a row."""
+        """Logits (batch, points, classes) and distances (batch, points, 2) in steps, level after level."""
         levels = self.pyramid(x, mask)
         logits = [self.classify(x, mask) for x, mask in levels]
         distances = [
@@ -97,14 +97,14 @@ class Detector(nn.Module):
 
 
 def points(steps):
-    """Place (points,) in steps, and stride (points,), of each point of a pyramid over `steps` steps."""
+    """Place (points,) in steps and stride (points,) of each point of a pyramid over `steps` steps."""
     places = [(torch.arange(steps // stride) + 0.5) * stride for stride in STRIDES]
     strides = [torch.full((steps // stride,), float(stride)) for stride in STRIDES]
     return torch.cat(places), torch.cat(strides)
 
 
 def assign(segments, labels, steps, classes):
-    """What each point has to say.
+    """The target of each point.
 
     Args:
         segments: (batch, actions, 2), start and end in steps.
@@ -113,8 +113,8 @@ def assign(segments, labels, steps, classes):
         classes: Number of classes.
 
     Returns:
-        Classes (batch, points, classes) in {0, 1}, distances (batch, points, 2) to the start and
-        the end of the shortest action there, and (batch, points), whether there is one.
+        Classes (batch, points, classes) in {0, 1}; distances (batch, points, 2) to the start and the
+        end of the shortest action there; and whether there is an action, (batch, points).
     """
     place, stride = points(steps)
     low, high = (
@@ -127,27 +127,27 @@ def assign(segments, labels, steps, classes):
     left, right = place[:, None] - start, end - place[:, None]
     reach = torch.maximum(left, right)
     central = (place[:, None] - (start + end) / 2).abs() <= CENTRE * stride[:, None]
-    mine = central & (torch.minimum(left, right) > 0) & (labels[:, None] >= 0)
-    mine = mine & (reach >= low[:, None]) & (reach < high[:, None])
-    length = torch.where(mine, (end - start).expand_as(mine), torch.inf)
+    assigned = central & (torch.minimum(left, right) > 0) & (labels[:, None] >= 0)
+    assigned = assigned & (reach >= low[:, None]) & (reach < high[:, None])
+    length = torch.where(assigned, (end - start).expand_as(assigned), torch.inf)
     shortest = length.argmin(2, keepdim=True)
     distances = torch.cat([left.gather(2, shortest), right.gather(2, shortest)], 2)
     onehot = functional.one_hot(labels.clamp(min=0), classes).float()
-    return (mine.float() @ onehot).clamp(max=1), distances, mine.any(2)
+    return (assigned.float() @ onehot).clamp(max=1), distances, assigned.any(2)
 
 
 def detection_loss(model, x, mask, segments, labels):
-    """Focal loss (Lin et al. 2017) plus DIoU loss (Zheng et al. 2020), per point in an action."""
+    """Focal loss (Lin et al. 2017) plus DIoU loss (Zheng et al. 2020), per point inside an action."""
     logits, distances = model(x, mask)
-    classes, wanted, positive = assign(segments, labels, x.shape[1], logits.shape[2])
+    classes, targets, positive = assign(segments, labels, x.shape[1], logits.shape[2])
     exists = torch.cat([mask[:, ::stride] for stride in STRIDES], 1)
     positive = positive & exists
     count = positive.sum().clamp(min=1)
     cross = functional.binary_cross_entropy_with_logits(logits, classes, reduction="none")
-    sure = torch.exp(-cross)  # probability given to what is right
+    sure = torch.exp(-cross)  # probability given to the right answer
     weight = 0.25 * classes + 0.75 * (1 - classes)
     focal = (weight * (1 - sure) ** 2 * cross)[exists].sum() / count
-    ours, theirs = distances[positive], wanted[positive]
+    ours, theirs = distances[positive], targets[positive]
     inner = torch.minimum(ours, theirs).sum(1)
     hull = torch.maximum(ours, theirs).sum(1)
     apart = ((ours[:, 1] - ours[:, 0]) - (theirs[:, 1] - theirs[:, 0])) / 2
@@ -175,17 +175,17 @@ def decode(logits, distances, mask, limit=100):
 
 
 def soft_nms(start, end, label, score, sigma=0.5):
-    """Scores after Gaussian soft-NMS (Bodla et al. 2017) within each class; all (batch, segments)."""
+    """Scores after Gaussian soft-NMS (Bodla et al. 2017) within each class; all are (batch, segments)."""
     inner = torch.minimum(end[:, :, None], end[:, None]) - torch.maximum(start[:, :, None], start[:, None])
     inner = inner.clamp(min=0)
     length = end - start
     tiou = inner / (length[:, :, None] + length[:, None] - inner).clamp(min=1e-6)
     decay = torch.exp(-(tiou**2) / sigma)
     decay[label[:, :, None] != label[:, None]] = 1.0
-    rows, left, final = torch.arange(len(score)), score.clone(), torch.zeros_like(score)
+    rows, remaining, final = torch.arange(len(score)), score.clone(), torch.zeros_like(score)
     for _ in range(score.shape[1]):
-        best = left.argmax(1)
-        final[rows, best] = left[rows, best].clamp(min=0)
-        left = left * decay[rows, best]
-        left[rows, best] = -torch.inf
+        best = remaining.argmax(1)
+        final[rows, best] = remaining[rows, best].clamp(min=0)
+        remaining = remaining * decay[rows, best]
+        remaining[rows, best] = -torch.inf
     return final

@@ -1,25 +1,25 @@
-"""The metric, as an evaluation computes it. Protected: it is put back before every evaluation."""
+"""The metric, as an evaluation computes it. Protected: this file is restored before every evaluation."""
 
 import numpy as np
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 
-def mean_average_precisions(found, videos):
+def mean_average_precisions(lists, videos):
     """mAP at each of THRESHOLDS.
 
     Args:
-        found: For each video a list of (start, end, label, score).
-        videos: The same videos, with `segments` and `labels`.
+        lists: For each video a list of (start, end, label, score).
+        videos: The same videos, with their true `segments` and `labels`.
     """
     labels = sorted({int(label) for video in videos for label in video.labels})
-    return np.mean([average_precisions(found, videos, label) for label in labels], axis=0)
+    return np.mean([average_precisions(lists, videos, label) for label in labels], axis=0)
 
 
-def average_precisions(found, videos, label):
+def average_precisions(lists, videos, label):
     """Average precision of one class at each of THRESHOLDS."""
     truth = [sorted(video.segments[video.labels == label].tolist()) for video in videos]
-    ours = [(row[3], place, row[:2]) for place, rows in enumerate(found) for row in rows if row[2] == label]
+    ours = [(row[3], place, row[:2]) for place, rows in enumerate(lists) for row in rows if row[2] == label]
     ours.sort(key=lambda one: -one[0])  # stable: equal scores keep their order
     table = []
     for threshold in THRESHOLDS:

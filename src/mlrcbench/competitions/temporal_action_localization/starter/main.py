@@ -1,4 +1,4 @@
-"""Entry point. Protected: it is put back before every evaluation.
+"""Entry point. Protected: this file is restored before every evaluation.
 
 python main.py            train on three quarters of data/, score on the rest
 python main.py predict    what an evaluation runs: data/, inputs/ -> artefacts/segments.json
@@ -20,7 +20,7 @@ SEED = 20
 
 @dataclass
 class Video:
-    """One video; `segments` and `labels` are empty where they are to be found."""
+    """One video; `segments` and `labels` are empty if the method has to find them."""
 
     id: str
     video: np.ndarray  # (steps, video channels), float32
@@ -32,12 +32,12 @@ class Video:
 
 
 def read(path):
-    """A JSON file."""
+    """Read a JSON file."""
     return json.loads(Path(path).read_text())
 
 
 def load(folder):
-    """All videos of a folder, with their annotations where it has them."""
+    """Read all videos of a folder, with their annotations if the folder has them."""
     folder = Path(folder)
     parts = [np.load(folder / f"{name}_features.npy", mmap_mode="r") for name in ("video", "audio")]
     known = read(folder / "annotations.json") if (folder / "annotations.json").exists() else {}
@@ -64,8 +64,8 @@ def experiment():
     videos = load("data")
     split = len(videos) * 3 // 4
     nothing = {"segments": np.zeros((0, 2)), "labels": np.zeros(0, dtype=np.int64)}
-    found = run(videos[:split], [replace(video, **nothing) for video in videos[split:]])
-    means = mean_average_precisions(found, videos[split:])
+    predictions = run(videos[:split], [replace(video, **nothing) for video in videos[split:]])
+    means = mean_average_precisions(predictions, videos[split:])
     for limit, value in zip(THRESHOLDS, means, strict=True):
         print(f"mAP at tIoU {limit}: {value:.4f}")
     print(f"{len(videos) - split} held-out videos: mAP {np.mean(means):.4f}", flush=True)
@@ -74,16 +74,16 @@ def experiment():
 def predict():
     """Find the actions of the split that is evaluated."""
     videos = load("inputs")
-    found = {
+    predictions = {
         video.id: [
             {"segment": [float(start), float(end)], "label": int(label), "score": float(score)}
             for start, end, label, score in segments
         ]
         for video, segments in zip(videos, run(load("data"), videos), strict=True)
     }
-    Path("artefacts/segments.json").write_text(json.dumps(found) + "\n")
-    count = sum(map(len, found.values()))
-    print(f"wrote artefacts/segments.json with {count} segments of {len(found)} videos", flush=True)
+    Path("artefacts/segments.json").write_text(json.dumps(predictions) + "\n")
+    count = sum(map(len, predictions.values()))
+    print(f"wrote artefacts/segments.json with {count} segments of {len(predictions)} videos", flush=True)
 
 
 if __name__ == "__main__":

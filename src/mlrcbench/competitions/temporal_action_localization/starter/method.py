@@ -1,6 +1,6 @@
-"""The method: yours to change.
+"""The method: change this file.
 
-As it stands: a small ActionFormer on the video features alone, trained from scratch.
+The method given here is a small ActionFormer on the video features alone, trained from scratch.
 """
 
 from detector import Detector
@@ -20,7 +20,7 @@ def detect(train, videos, classes):
         classes: Number of classes.
 
     Returns:
-        For each of `videos` a list of (start, end, label, score), in seconds, 200 at most.
+        For each of `videos` a list of at most 200 segments (start, end, label, score), in seconds.
     """
     samples = samples_of(train, features)
     model = fit(Detector(samples[0][0].shape[1], classes), samples, EPOCHS)
@@ -28,5 +28,5 @@ def detect(train, videos, classes):
 
 
 def features(video):
-    """What the detector sees of a video, (steps, channels)."""
+    """The features (steps, channels) of a video that the detector sees."""
     return standardised(video.video)

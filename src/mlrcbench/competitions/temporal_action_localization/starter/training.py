@@ -1,4 +1,4 @@
-"""From videos to batches, through training, to segments in seconds: yours to change."""
+"""Batches of videos, training, and segments in seconds. You may change this file."""
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ def standardised(x):
 def pad(features):
     """Features (batch, steps, channels) and a mask (batch, steps) of videos of different lengths.
 
-    The number of steps is the longest one's, rounded up to a multiple of the largest stride.
+    The number of steps is that of the longest video, rounded up to a multiple of the largest stride.
     """
     steps = -(-max(map(len, features)) // STRIDES[-1]) * STRIDES[-1]
     table = np.zeros((len(features), steps, features[0].shape[1]), np.float32)
@@ -28,16 +28,16 @@ def pad(features):
 
 
 def pad_truth(segments, labels):
-    """Segments (batch, actions, 2) and labels (batch, actions), filled up with the label -1."""
-    most = max(1, *map(len, labels))
-    table, names = np.zeros((len(labels), most, 2), np.float32), np.full((len(labels), most), -1)
-    for row, (some, those) in enumerate(zip(segments, labels, strict=True)):
-        table[row, : len(those)], names[row, : len(those)] = some, those
+    """Segments (batch, actions, 2) and labels (batch, actions); missing actions have the label -1."""
+    width = max(1, *map(len, labels))
+    table, names = np.zeros((len(labels), width, 2), np.float32), np.full((len(labels), width), -1)
+    for row, (times, ids) in enumerate(zip(segments, labels, strict=True)):
+        table[row, : len(ids)], names[row, : len(ids)] = times, ids
     return torch.from_numpy(table), torch.from_numpy(names)
 
 
 def samples_of(videos, features):
-    """For each labelled video (features, segments in steps, labels)."""
+    """(features, segments in steps, labels) of each labelled video."""
     return [(features(video), video.segments / video.seconds, video.labels) for video in videos]
 
 
@@ -47,9 +47,9 @@ def fit(model, samples, epochs, loss=detection_loss, draw=None):
     Args:
         model: Any module.
         samples: See `samples_of`.
-        epochs: How often each sample is seen.
+        epochs: How many times each sample is seen.
         loss: Called with (model, features, mask, segments, labels) of a batch.
-        draw: If given, called with (samples, row) for a changed sample to be seen instead.
+        draw: If given, called with (samples, row); returns the sample that is used instead.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY)
     steps = epochs * -(-len(samples) // BATCH)
@@ -76,22 +76,22 @@ def predict(model, videos, features, decode=decode):
     """For each video a list of (start, end, label, score), in seconds.
 
     Args:
-        model: Called with features and a mask; what it returns is handed to `decode`.
-        videos: Any.
-        features: Maps a video to (steps, channels).
+        model: Called with features and a mask; its result is passed to `decode`.
+        videos: The videos to answer.
+        features: Function that maps a video to (steps, channels).
         decode: See `detector.decode`.
     """
-    found = []
+    segments = []
     for first in range(0, len(videos), PREDICT_BATCH):
-        some = videos[first : first + PREDICT_BATCH]
-        x, mask = pad([features(video) for video in some])
+        batch = videos[first : first + PREDICT_BATCH]
+        x, mask = pad([features(video) for video in batch])
         columns = [column.tolist() for column in decode(*model(x, mask), mask)]
-        found += [to_seconds(video, *rows) for video, *rows in zip(some, *columns, strict=True)]
-    return found
+        segments += [to_seconds(video, *rows) for video, *rows in zip(batch, *columns, strict=True)]
+    return segments
 
 
 def to_seconds(video, starts, ends, labels, scores):
-    """Segments within the video as (start, end, label, score); empty ones are left out."""
+    """Segments within the video as (start, end, label, score), without empty ones."""
     rows = []
     for first, last, label, score in zip(starts, ends, labels, scores, strict=True):
         start, end = max(0.0, first * video.seconds), min(last * video.seconds, video.duration)

@@ -1,0 +1,19 @@
+"""Retraining from scratch on the retain set, for as many epochs as the hidden retraining has.
+
+The base model is not available as a start, so this is the closest possible approach to retraining.
+"""
+
+from model import Batches, cross_entropy, descend, forward, fresh
+
+EPOCHS, RATE = 32, 0.05
+
+
+def unlearn(model, sets, count, rng):
+    """A stack of `count` models that never saw the original."""
+    retain = Batches(sets["retain"], count, rng)
+
+    def loss(stack):
+        x, y = retain.next()
+        return cross_entropy(forward(stack, x), y)
+
+    return descend(fresh(model, count, rng), loss, EPOCHS * retain.per_epoch, RATE)

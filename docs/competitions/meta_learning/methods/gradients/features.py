@@ -1,5 +1,0 @@
-"""Features of images, nothing of which is learnt."""
-
-from histograms import gradients
-
-describe = gradients

@@ -1,0 +1,362 @@
+"""Card: everything that is known about a competition without running it.
+
+A card is frozen data read from `card.toml`. It is read strictly: a missing, misspelt or
+ill-typed entry is a `CardError` that names the file, the entry and what was expected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from mlrcbench.artefacts import ArtefactSpec
+from mlrcbench.catalog.gymnasium_ids import gymnasium_id
+from mlrcbench.errors import CardError, RegistryError, nearest, shown
+from mlrcbench.sandbox import Limits
+from mlrcbench.score import SPLITS, Split
+from mlrcbench.sources.spec import Source, read_sources
+from mlrcbench.storage.strict import Table
+
+Direction = Literal["maximize", "minimize"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A score that fixes the scale.
+
+    Attributes:
+        value: The score, in the metric's unit.
+        spread: Standard deviation over instances (mini) or repeats (full); 0 if unknown.
+        source: Where the figure comes from.
+    """
+
+    value: float
+    spread: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """The two ends of the scale on one split: improvement 0 and improvement 1.
+
+    Attributes:
+        baseline: The starter's method.
+        target: The top human entry, or the reference solution if no human entry exists.
+        target_kind: "human" or "reference".
+    """
+
+    baseline: Anchor
+    target: Anchor
+    target_kind: Literal["human", "reference"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a score's value measures.
+
+    Attributes:
+        name: Name of the metric.
+        direction: Whether larger or smaller values are better.
+        unit: Unit of the values, for example "points" or "1".
+        lower: Smallest possible value.
+        upper: Largest possible value.
+    """
+
+    name: str
+    direction: Direction
+    unit: str
+    lower: float
+    upper: float
+
+
+_LEAST = 1e-9  # seconds
+_MAX_EXACT = 1 << 53  # up to here, JSON and numpy carry whole numbers exactly
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one episode may spend.
+
+    Attributes:
+        steps: Number of actions, well-formed or not.
+        seconds: Wall time since the reset.
+        evaluations: Number of evaluations on dev.
+    """
+
+    steps: int
+    seconds: float
+    evaluations: int
+
+    def __post_init__(self) -> None:
+        parts = (
+            ("steps", self.steps, 1),
+            ("seconds", self.seconds, _LEAST),
+            ("evaluations", self.evaluations, 0),
+        )
+        for name, value, least in parts:
+            numeric = isinstance(value, int | float) and not isinstance(value, bool)
+            if not numeric or not least <= value <= _MAX_EXACT or (least != _LEAST and value != int(value)):
+                kind = "number" if least == _LEAST else "whole number"
+                raise CardError(
+                    f"a budget's {name} must be a {kind} from {least} to 2**53, not {shown(value)}"
+                )
+
+    def override(self, changes: Budget | Mapping[str, float] | None) -> Budget:
+        """This budget with some of its parts replaced.
+
+        Args:
+            changes: A whole budget, some parts of one by name, or None.
+
+        Raises:
+            CardError: A name is not a part of a budget, or a value is not valid.
+        """
+        if isinstance(changes, Budget):
+            return changes
+        if not isinstance(changes, Mapping | None):
+            raise CardError(
+                f'a budget is given by its parts, for example {{"steps": 10}}, not {shown(changes)}'
+            )
+        known = {"steps": int, "seconds": float, "evaluations": int}
+        for name in changes or {}:
+            if name not in known:
+                raise CardError(f"a budget has no part {name!r}. {nearest(str(name), known)}")
+        parts: dict[str, Any] = dict(changes or {})
+        budget = dataclasses.replace(self, **parts)  # which checks the numbers
+        return Budget(int(budget.steps), float(budget.seconds), int(budget.evaluations))
+
+
+@dataclass(frozen=True, slots=True)
+class TierLimits:
+    """Limits of a tier.
+
+    Attributes:
+        evaluation_seconds: Wall time that the entry point may take in an evaluation.
+        command_seconds: Wall time that a command may take.
+        scoring_seconds: Wall time that the scorer may take.
+        memory_mb: Memory that a command or an evaluation may use, in MiB.
+        workspace_mb: Size that the workspace may have, in MiB.
+        processes: Number of processes and threads that a command may have.
+        threads: Number of threads that numeric libraries use.
+    """
+
+    evaluation_seconds: float
+    command_seconds: float
+    scoring_seconds: float
+    memory_mb: int
+    workspace_mb: int
+    processes: int
+    threads: int
+
+    def sandbox_limits(self, seconds: float) -> Limits:
+        """The limits of one command that may run for so many seconds."""
+        return Limits(
+            seconds=seconds,
+            memory_bytes=self.memory_mb << 20,
+            processes=self.processes,
+            workspace_bytes=self.workspace_mb << 20,
+            threads=self.threads,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One tier of a competition: its data and its limits.
+
+    Attributes:
+        name: "mini" or "full".
+        data: One sentence on where the data comes from.
+        limits: See `TierLimits`.
+        budget: Default budget of an episode.
+        anchors: The anchors of each split.
+        extras: Optional dependencies that it needs, as names of mlrcbench's extras.
+        gpu_mb: GPU memory that a method can rely on, in MiB; 0 if commands see no GPU.
+        artefacts: Files that an evaluation may leave, if they differ from the card's.
+        sources: Sources of data that is not generated, by name.
+        paper_detail: Name of the detail that is on the paper's scale, if the score itself is not.
+    """
+
+    name: str
+    data: str
+    limits: TierLimits
+    budget: Budget
+    anchors: Mapping[Split, Anchors]
+    extras: tuple[str, ...]
+    gpu_mb: int
+    artefacts: tuple[ArtefactSpec, ...]
+    sources: Mapping[str, Source]
+    paper_detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """The facts about a competition.
+
+    Attributes:
+        id: Lower-case words joined by hyphens; the folder has the same name with underscores.
+        version: A number that is raised with every change of data or scoring.
+        title: Title of the competition.
+        venue: Where the competition was held.
+        summary: One sentence on the task.
+        licence: Licence of the data.
+        citation: What to cite when using the competition.
+        entry_point: Shell command that an evaluation runs in the workspace.
+        editable: Globs over starter files that an agent may change.
+        method_file: The one file that the paper's code size counts.
+        metric: See `Metric`.
+        artefacts: Files that an evaluation may leave.
+        tiers: The tiers, by name.
+        hidden: Whether listings leave it out.
+    """
+
+    id: str
+    version: int
+    title: str
+    venue: str
+    summary: str
+    licence: str
+    citation: str
+    entry_point: str
+    editable: tuple[str, ...]
+    method_file: str
+    metric: Metric
+    artefacts: tuple[ArtefactSpec, ...]
+    tiers: Mapping[str, Tier]
+    hidden: bool
+
+    @property
+    def gymnasium_id(self) -> str:
+        """The id for `gymnasium.make`, for example "mlrcbench/BackdoorTrigger-v0"."""
+        return gymnasium_id(self.id, self.version)
+
+    def tier(self, name: str) -> Tier:
+        """A tier by name.
+
+        Raises:
+            RegistryError: The competition has no such tier.
+        """
+        if name not in self.tiers:
+            raise RegistryError(f"{self.id} has no tier {name!r}. {nearest(name, self.tiers)}")
+        return self.tiers[name]
+
+    def artefacts_of(self, tier: str) -> tuple[ArtefactSpec, ...]:
+        """The files that an evaluation may leave in a tier."""
+        return self.tier(tier).artefacts or self.artefacts
+
+
+def read_card(path: Path) -> Card:
+    """Read and check a `card.toml`.
+
+    Raises:
+        CardError: The file cannot be read, or an entry is missing, unknown or of the wrong type.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CardError(f"{path}: {error}") from error
+    return _card(Table(table, str(path)))
+
+
+def _card(table: Table) -> Card:
+    identifier = table.take("id", str)
+    if not re.fullmatch(r"_?[a-z0-9]+(-[a-z0-9]+)*", identifier):
+        raise CardError(f"the id {identifier!r} must be lower-case words joined by hyphens")
+    tiers = table.table("tiers")
+    card = Card(
+        id=identifier,
+        version=table.take("version", int),
+        title=table.take("title", str),
+        venue=table.take("venue", str),
+        summary=table.take("summary", str),
+        licence=table.take("licence", str),
+        citation=table.take("citation", str),
+        entry_point=table.take("entry_point", str),
+        editable=table.names("editable"),
+        method_file=table.take("method_file", str),
+        metric=_metric(table.table("metric")),
+        artefacts=tuple(_artefact(entry) for entry in table.tables("artefacts")),
+        tiers={name: _tier(name, tiers.table(name)) for name in tiers.left()},
+        hidden=table.take("hidden", bool, False),
+    )
+    table.done(*Card.__dataclass_fields__)
+    return card
+
+
+def _metric(table: Table) -> Metric:
+    metric = Metric(
+        name=table.take("name", str),
+        direction=table.choice("direction", ("maximize", "minimize")),
+        unit=table.take("unit", str),
+        lower=table.take("lower", float),
+        upper=table.take("upper", float),
+    )
+    table.done(*Metric.__dataclass_fields__)
+    best = metric.upper if metric.direction == "maximize" else metric.lower
+    if not metric.lower < metric.upper or not math.isfinite(best):
+        raise CardError("a metric's lower bound must be below its upper bound, and its best value is finite")
+    return metric
+
+
+def _artefact(table: Table) -> ArtefactSpec:
+    spec = ArtefactSpec(
+        pattern=table.take("pattern", str),
+        max_bytes=table.take("max_bytes", int),
+        max_files=table.take("max_files", int, 1),
+    )
+    table.done(*ArtefactSpec.__dataclass_fields__)
+    return spec
+
+
+def _tier(name: str, table: Table) -> Tier:
+    limits, budget, anchors = table.table("limits"), table.table("budget"), table.table("anchors")
+    tier = Tier(
+        name=name,
+        data=table.take("data", str),
+        limits=_numbers(TierLimits, limits),
+        budget=_numbers(Budget, budget),
+        anchors={split: _anchors(anchors.table(split)) for split in SPLITS},
+        extras=table.names("extras", []),
+        gpu_mb=table.take("gpu_mb", int, 0),
+        artefacts=tuple(_artefact(entry) for entry in table.tables("artefacts", [])),
+        sources=read_sources(table.table("sources", {})),
+        paper_detail=table.take("paper_detail", str, ""),
+    )
+    anchors.done(*SPLITS)
+    table.done(*Tier.__dataclass_fields__)
+    return tier
+
+
+def _numbers(cls: type[T], table: Table) -> T:
+    """A dataclass whose fields are all numbers."""
+    fields: dict[str, Any] = getattr(cls, "__dataclass_fields__")  # noqa: B009 (typed as Any)
+    kinds = {"int": int, "float": float}
+    values: dict[str, Any] = {key: table.take(key, kinds[field.type]) for key, field in fields.items()}
+    table.done(*fields)
+    return cls(**values)
+
+
+def _anchors(table: Table) -> Anchors:
+    baseline = _anchor(table.table("baseline"))
+    kinds: list[Literal["human", "reference"]] = ["human", "reference"]
+    targets = [kind for kind in kinds if kind in table.left()]
+    if len(targets) != 1:
+        raise CardError("a split's anchors must be the baseline and one of 'human' or 'reference'")
+    anchors = Anchors(baseline, _anchor(table.table(targets[0])), targets[0])
+    table.done("baseline", *kinds)
+    if anchors.baseline.value == anchors.target.value:
+        raise CardError(f"the values of baseline and {targets[0]} must differ, to fix a scale")
+    return anchors
+
+
+def _anchor(table: Table) -> Anchor:
+    anchor = Anchor(
+        value=table.take("value", float), spread=table.take("spread", float), source=table.take("source", str)
+    )
+    table.done(*Anchor.__dataclass_fields__)
+    return anchor

@@ -1,0 +1,65 @@
+"""The command `mlrcbench export`: records, or a competition, in the formats of other tools."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mlrcbench.cli.options import AddCommand, add_settings, natural
+from mlrcbench.cli.progress import say
+from mlrcbench.errors import RecordError
+from mlrcbench.integrations.harbor import export_harbor
+from mlrcbench.runs.exports import ExportedEpisode, export_chat, export_inspect, read_episodes
+
+_HELP = "Write records, or a competition, in the formats of other tools."
+_HARBOR_HELP = "Write a competition's instance as a task of Harbor; it holds the answers."
+
+
+def add_export_command(add_command: AddCommand) -> None:
+    """Add `export`, with a subcommand for each format, which sets `options.write` to its function."""
+    export = add_command("export", _export, _HELP)
+    formats = export.add_subparsers(required=True, metavar="FORM")
+
+    def add(name: str, help: str, out: str, write: Callable[[Sequence[ExportedEpisode], Path], str]) -> None:
+        parser = formats.add_parser(name, help=help, description=help)
+        parser.add_argument("records", type=Path, nargs="+", metavar="RECORD", help="a record, or a run")
+        parser.add_argument("--out", type=Path, required=True, help=out)
+        parser.set_defaults(write=write)
+
+    add("chat", "Write conversations as JSON lines, for training.", "file to write", _chat)
+    add("inspect", "Write logs of Inspect, one per competition and agent.", "folder to write", _inspect)
+    harbor = formats.add_parser("harbor", help=_HARBOR_HELP, description=_HARBOR_HELP)
+    harbor.add_argument("id", help="a competition's id")
+    harbor.add_argument("directory", type=Path, help="folder of the task")
+    harbor.add_argument("--instance", type=natural, default=0, help="seed of the instance (default 0)")
+    harbor.add_argument("--tier", default="mini", help="mini or full (default: mini)")
+    add_settings(harbor, "secret")
+    harbor.set_defaults(command=_harbor)
+
+
+def _export(options: argparse.Namespace) -> int:
+    """Read the records, write them, and print what was written; status 1 if a record cannot be read."""
+    broken: list[str] = []
+    episodes = read_episodes(options.records, broken.append)
+    for reason in broken:
+        say(f"mlrcbench: left out: {reason}", error=True)
+    if not episodes:
+        raise RecordError("no record can be read; see above")
+    say(options.write(episodes, options.out))
+    return 1 if broken else 0
+
+
+def _chat(episodes: Sequence[ExportedEpisode], out: Path) -> str:
+    count = export_chat(episodes, out)
+    return f"{len(episodes)} episodes as {count} conversations: {out}"
+
+
+def _inspect(episodes: Sequence[ExportedEpisode], out: Path) -> str:
+    return "\n".join(str(path) for path in export_inspect(episodes, out))
+
+
+def _harbor(options: argparse.Namespace) -> int:
+    settings = {"instance": options.instance, "tier": options.tier, "secret": options.secret}
+    say(str(export_harbor(options.id, options.directory, **settings)))
+    return 0

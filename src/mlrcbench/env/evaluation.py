@@ -1,0 +1,179 @@
+"""Evaluation: the trust boundary, and the only module that handles both a workspace and answers.
+
+Agent code runs in a throw-away copy, in a sandbox that shows it the split's inputs and not the
+answers. When its last process has ended, the declared artefacts are copied out; then a trusted child
+process, which never sees the workspace, compares them with the answers. The same code serves both
+splits. Whatever agent code does, the result is a `Score`; a failure of the sandbox or of the scorer
+is an exception.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlrcbench.artefacts import collect
+from mlrcbench.catalog.competition import Competition
+from mlrcbench.catalog.instances import Instance
+from mlrcbench.catalog.ladder import standing
+from mlrcbench.catalog.scale import improvement
+from mlrcbench.catalog.trusted import ChildError, call
+from mlrcbench.env.boundary import logged
+from mlrcbench.env.code_lines import count_lines
+from mlrcbench.errors import ScoringError, SubmissionError, WorkspaceError
+from mlrcbench.protocol import wording
+from mlrcbench.protocol.observation import join_output
+from mlrcbench.sandbox import Policy, Sandbox, open_sandbox
+from mlrcbench.score import Outcome, Score, Split
+from mlrcbench.storage.layout import ARTEFACTS, DATA, EVALUATED_WORKSPACE, EVALUATION_OUTPUT, INPUTS
+from mlrcbench.storage.temporary import make_scratch, remove_scratch
+from mlrcbench.storage.workspace import Workspace
+
+# Endings of the entry point that are outcomes of an evaluation; every other one is "invalid".
+_OUTCOMES: Mapping[str, Outcome] = {"timeout": "timeout", "memory": "memory"}
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The result of an evaluation.
+
+    Attributes:
+        score: The score, which may be invalid.
+        output: Head and tail of what the entry point printed.
+        kept: The files that were scored; None if they could not be copied.
+    """
+
+    score: Score
+    output: str = ""
+    kept: Workspace | None = None
+
+
+def evaluate(
+    workspace: Workspace,
+    competition: Competition,
+    instance: Instance,
+    split: Split,
+    *,
+    sandbox: str,
+    keep: Path,
+    on_open: Callable[[Sandbox], None] | None = None,
+) -> Evaluation:
+    """Run the entry point on a split in a copy of a workspace, and score the artefacts that it leaves.
+
+    Args:
+        workspace: The files to evaluate; they are not changed.
+        competition: The competition, which defines the entry point, the limits and the scorer.
+        instance: The instance, which has the inputs and the answers.
+        split: "dev" or "test".
+        sandbox: See `open_sandbox`.
+        keep: New folder for the scored `workspace/`, for `artefacts/` and for `output.txt`.
+        on_open: Called with the sandbox before anything runs in it, so that it can be interrupted.
+
+    Raises:
+        SandboxError: The sandbox failed.
+        ScoringError: The scorer failed.
+    """
+    tier = competition.card.tier(instance.tier)
+    instance.repair(split)
+    keep.mkdir(parents=True)
+    scratch = make_scratch("evaluation")
+    try:
+        views = {DATA: instance.public, INPUTS: instance.inputs(split)}
+        kept = workspace.clone(keep / EVALUATED_WORKSPACE, {})
+        fresh = kept.clone(scratch / "workspace", views)
+        sources = fresh.sources()
+        method = fresh.text(competition.card.method_file) or ""
+        (fresh.root / ARTEFACTS).mkdir()
+        policy = Policy(fresh.root, readable=tuple(views.values()), gpu=tier.gpu_mb > 0, hidden=(keep,))
+        with open_sandbox(sandbox, policy) as box:
+            if on_open is not None:
+                on_open(box)
+            limits = tier.limits.sandbox_limits(tier.limits.evaluation_seconds)
+            result = box.run(competition.card.entry_point, limits, log=keep / EVALUATION_OUTPUT)
+        output = join_output(result.head, result.tail, result.omitted, wording.RECORD_OF_EPISODE)
+        instance.repair(split)  # of the answers, too, which the scorer reads next
+        failure = wording.evaluation_failure(result, competition.card.entry_point, tier)
+        if failure:
+            score = Score.invalid(failure, _OUTCOMES.get(result.ending, "invalid"))
+        else:
+            artefacts = fresh.root / ARTEFACTS
+            score = collect_and_score(artefacts, keep / ARTEFACTS, competition, instance, split)
+    except WorkspaceError as error:
+        return Evaluation(dataclasses.replace(Score.invalid(wording.workspace_failure(error)), split=split))
+    finally:
+        with logged("removing the copy of an evaluation"):
+            remove_scratch(scratch)
+    lines, single = count_lines(sources, method)
+    score = dataclasses.replace(
+        score,
+        split=split,
+        wall_seconds=result.wall_seconds,
+        cpu_seconds=result.cpu_seconds,
+        peak_memory_bytes=result.peak_memory_bytes,
+        logical_lines=lines,
+        logical_lines_single=single,
+    )
+    return Evaluation(score, fresh.scrub(output), kept)
+
+
+def score_artefacts(artefacts: Path, competition: Competition, instance: Instance, split: Split) -> Score:
+    """Score collected artefacts in a trusted child process.
+
+    Args:
+        artefacts: A folder that `collect` made.
+        competition: The competition, which defines the scorer.
+        instance: The instance, which has the answers.
+        split: "dev" or "test".
+
+    Returns:
+        A score with value, details and improvement, or an invalid score with the reason.
+
+    Raises:
+        ScoringError: The scorer crashed, ran out of time, or returned something that is not a score.
+    """
+    tier = competition.card.tier(instance.tier)
+    arguments = {"artefacts": str(artefacts), "answers": str(instance.answers(split))}
+    try:
+        scorer = competition.scorer_of(instance.tier)
+        answer = call(
+            "score",
+            scorer,
+            arguments,
+            seconds=tier.limits.scoring_seconds,
+            threads=tier.limits.threads,
+            gpu=tier.gpu_mb > 0,
+        )
+        score = Score.from_json(answer)
+    except SubmissionError as error:
+        return Score.invalid(str(error))
+    except (ChildError, TypeError, ValueError) as error:
+        raise ScoringError(f"{competition.id}'s scorer failed on {split}: {error}") from error
+    if score.value is None:
+        return score
+    gain = improvement(score.value, tier.anchors[split])
+    rung = standing(gain, split, competition.ladder_of(instance.tier))
+    return dataclasses.replace(score, improvement=gain, rung=rung)
+
+
+def collect_and_score(
+    artefacts: Path, kept: Path, competition: Competition, instance: Instance, split: Split
+) -> Score:
+    """Copy the declared artefacts out of a folder that may hold anything, and score the copy.
+
+    Args:
+        artefacts: The folder that agent code wrote, or one from a record; neither is trusted.
+        kept: New folder for the copy.
+        competition: The competition, which declares the artefacts and defines the scorer.
+        instance: The instance, which has the answers.
+        split: "dev" or "test".
+
+    Raises:
+        ScoringError: The scorer failed.
+    """
+    try:
+        collect(artefacts, kept, competition.card.artefacts_of(instance.tier))
+    except SubmissionError as error:
+        return Score.invalid(str(error))
+    return score_artefacts(kept, competition, instance, split)

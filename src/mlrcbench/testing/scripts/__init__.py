@@ -1,7 +1,0 @@
-"""What attackers run inside a sandbox, and the process they are after. Standard library only.
-
-These files are copied into a workspace as `attack_NAME.py` and run there by `attack_runner.py`.
-Each has a table `ROUTES`, from a route's name to a function of one argument: everything the
-attacker knows (`told`). It returns what it got hold of: text, bytes, or a list of these.
-Whatever a route raises means that it got nothing.
-"""

@@ -1,0 +1,1 @@
+"""Programs for the maintainers of this repository; no part of the package."""
