@@ -79,6 +79,32 @@ def test_usage_follows_no_link(tmp_path: Path) -> None:
     assert disk.usage(str(tmp_path)) < 1 << 20
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root needs no permission")
+@pytest.mark.parametrize("mode", [0o000, 0o200, 0o400, 0o600])
+def test_usage_counts_what_its_owner_cannot_reach(tmp_path: Path, mode: int) -> None:
+    """A folder without permissions does not hide how large it is."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "large").write_bytes(bytes(1 << 20))
+    (tmp_path / "folder").chmod(mode)
+    assert disk.usage(str(tmp_path)) > 1 << 20
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root needs no permission")
+def test_usage_of_a_tree_whose_permissions_go(tmp_path: Path) -> None:
+    """Folders that lose their permissions while they are walked are counted to the end."""
+    folder = tmp_path
+    for _ in range(300):
+        folder = folder / "d"
+    os.makedirs(folder)
+    (tmp_path / "d" / "d" / "sibling").mkdir()
+    seen = 0
+    for seen, _ in enumerate(disk.walk(str(tmp_path)), 1):
+        if seen == 290:
+            for level in (tmp_path / "d" / "d" / "d" / "d", tmp_path / "d" / "d", tmp_path / "d"):
+                level.chmod(0)
+    assert seen == 301
+
+
 def test_empty_keeps_what_links_point_to(tmp_path: Path) -> None:
     """Links are removed, not followed; unreadable folders are removed too."""
     outside = tmp_path / "outside"

@@ -47,11 +47,9 @@ class _Level:
         """
         if self.folder is not None:
             return
-        try:
-            self.folder = os.open("..", _FOLDER, dir_fd=child)
-        except OSError as error:
-            raise UnreadableError(error.errno, "the tree was changed while it was walked") from error
-        if _identity(self.folder) != self._identity:
+        _let_search(child)  # it may have lost its permission since it was opened
+        self.folder = _open_folder(child, "..")
+        if self.folder is None or _identity(self.folder) != self._identity:
             raise UnreadableError(errno.ESTALE, "the tree was changed while it was walked")
 
 
@@ -182,12 +180,22 @@ def _entries(folder: int, device: int) -> Iterator[tuple[str, os.stat_result]]:
 def _open_folder(parent: int | None, name: str) -> int | None:
     """Open a folder; if its owner has no permission to it, the owner gets that first."""
     try:
-        return os.open(name, _FOLDER, dir_fd=parent)
+        folder = os.open(name, _FOLDER, dir_fd=parent)
     except PermissionError:
         return _reopen(parent, name)
     except OSError as error:
         _raise_if_full(error)
         return None
+    _let_search(folder)
+    return folder
+
+
+def _let_search(folder: int) -> None:
+    """Let a folder's owner reach what is in it: a folder that can only be listed hides how large it is."""
+    mode = stat.S_IMODE(os.fstat(folder).st_mode)
+    if mode & 0o100 == 0:
+        with contextlib.suppress(OSError):
+            os.fchmod(folder, mode | 0o700)
 
 
 def _reopen(parent: int | None, name: str) -> int | None:
