@@ -29,13 +29,12 @@ TESTING = ("pytest<9.2", "pytest-xdist", "hypothesis")
 LINTERS = ("ruff>=0.9", "typos>=1.30")
 # What the versions of our dependencies can change: the core without sandboxes, on the template.
 CORE = (
+    "tests/artefacts",
     "tests/catalog",
     "tests/env",
     "tests/protocol",
     "tests/storage",
     "tests/test_aggregates.py",
-    "tests/test_artefacts.py",
-    "tests/test_artefacts_edges.py",
     "tests/test_score.py",
     "tests/test_text.py",
 )

@@ -58,7 +58,7 @@ EVALUATION = (
     ("storage/workspace.py", "copies the workspace; protected files come from the starter", ""),
     ("env/evaluation.py", "shows the split's inputs, and opens a fresh sandbox", ""),
     ("sandbox/supervised.py", "runs the card's entry point, which writes artefacts/", "hostile"),
-    ("artefacts.py", "copies the declared artefacts out, when its last process is gone", ""),
+    ("artefacts/collected.py", "copies the declared artefacts out, when its last process is gone", ""),
     ("catalog/trusted.py", "calls scorer.py, which sees them and the answers, not the copy", ""),
     ("catalog/scale.py", "turns the value into the improvement, by the card's anchors", ""),
     ("score.py", "is the result: scored, invalid, timeout or memory", ""),

@@ -28,7 +28,7 @@ from pathlib import Path
 from tools.coverage_run import VARIABLE
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("artefacts.py", "storage", "protocol", "env/replay.py")
+MODULES = ("artefacts", "storage", "protocol", "env/replay.py")
 # Tests beside the mirrored ones.
 TESTS: dict[str, tuple[str, ...]] = {
     "protocol/wording.py": ("tests/env/test_research_env.py",),

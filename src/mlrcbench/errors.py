@@ -43,6 +43,10 @@ class SubmissionError(MlrcbenchError):
     """What the agent's code left behind cannot be scored; the text says how to fix it."""
 
 
+class TooSlowError(SubmissionError):
+    """The agent's code did not do in time what a played evaluation asked of it."""
+
+
 class ScoringError(MlrcbenchError):
     """The trusted scorer failed on artefacts that it should have judged: a bug of the library."""
 

@@ -17,7 +17,7 @@ import mlrcbench
 from mlrcbench.agents import play
 from mlrcbench.agents.named import make_agent
 from mlrcbench.catalog.card import Anchor, Anchors
-from mlrcbench.catalog.competition import ENTRIES, FULL_ENTRIES, FULL_EXTRAS, Competition
+from mlrcbench.catalog.competition import ENTRIES, FULL_ENTRIES, FULL_EXTRAS, ORACLE, Competition
 from mlrcbench.catalog.ladder import FILE as LADDER
 from mlrcbench.catalog.scale import better, improvement
 from mlrcbench.sandbox import isolation_report
@@ -28,8 +28,13 @@ COMPETITIONS = [mlrcbench.get_competition(card.id) for card in mlrcbench.list_co
 SECRET = "contract"
 # The slowest build takes 38 CPU seconds where the competitions were calibrated, and 80 on slower machines.
 BUILD_CPU_SECONDS = 240
-QUICK = ("_template", "product-recommendation")  # to evaluate
-HEAVY = ("backdoor-trigger", "meta-learning")  # an evaluation of the reference takes minutes
+TEMPLATES = ("_template", "_played")
+QUICK = (*TEMPLATES, "product-recommendation")  # to evaluate by the baseline
+HEAVY = ("backdoor-trigger", "meta-learning")  # an evaluation takes minutes
+HEAVY_EPISODES = {
+    ("baseline", "meta-learning"),
+    *(("reference", name) for name in (*HEAVY, "product-recommendation", "temporal-action-localization")),
+}
 REPORT = isolation_report()
 WEAKER = [kind for kind in ("strong", "uid", "landlock") if REPORT[kind]["works"]][1:]
 
@@ -50,14 +55,14 @@ def episodes() -> list[Any]:
     plays = [(entry, overlay, "auto") for entry in COMPETITIONS for overlay in ("baseline", "reference")]
     for kind in WEAKER:
         plays += [(entry, "baseline", kind) for entry in COMPETITIONS if entry.id in QUICK]
-        plays += [(entry, "reference", kind) for entry in COMPETITIONS if entry.id == "_template"]
+        plays += [(entry, "reference", kind) for entry in COMPETITIONS if entry.id in TEMPLATES]
     return [
         pytest.param(
             entry,
             overlay,
             kind,
             id=f"{entry.id}-{overlay}-{kind}",
-            marks=[pytest.mark.long] if overlay == "reference" and entry.id in HEAVY else [],
+            marks=[pytest.mark.long] if (overlay, entry.id) in HEAVY_EPISODES else [],
         )
         for entry, overlay, kind in plays
     ]
@@ -65,10 +70,10 @@ def episodes() -> list[Any]:
 
 @of_each()
 def test_the_folder_has_the_eight_entries(competition: Competition) -> None:
-    """It has those, the ladder if it is calibrated, two to four more with a full tier, and nothing else."""
+    """It has those, a ladder if it is calibrated, an oracle if it is played, and those of a full tier."""
     names = {path.name for path in competition.folder.iterdir()} - {"__pycache__"}
     full = "full" in competition.card.tiers
-    optional = {LADDER, *(FULL_EXTRAS if full else ())}
+    optional = {LADDER, ORACLE, *(FULL_EXTRAS if full else ())}
     assert names - optional == {*ENTRIES, *(FULL_ENTRIES if full else ())}
     assert (competition.folder / "__init__.py").read_text() == ""
 
@@ -218,7 +223,7 @@ def test_the_quick_experiment_prints_something_useful(competition: Competition, 
 
 
 @pytest.mark.slow
-@of_each(long=lambda name: name not in QUICK)
+@of_each(long=lambda name: name not in TEMPLATES)
 def test_attackers_gain_nothing(
     competition: Competition, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from mlrcbench.testing import (
     format_verdicts,
     markdown_table,
 )
+from mlrcbench.testing.extreme_answers import oracle_faults
 
 
 @pytest.fixture
@@ -34,11 +35,28 @@ def wrong(competition: Competition) -> str:
     return "\n".join(f"{one.name}: {one.detail}" for one in findings if not one.passed)
 
 
-def test_the_template_is_complete() -> None:
+@pytest.mark.parametrize("name", ["_template", "_played"])
+def test_the_templates_are_complete(name: str) -> None:
     """Every check passes."""
-    findings = check_competition(get_competition("_template"), sandbox="process")
+    findings = check_competition(get_competition(name), sandbox="process")
     assert all(finding.passed for finding in findings), format_findings(findings)
     assert format_findings(findings).endswith("nothing wrong")
+
+
+def test_an_oracle_that_fails_on_an_answer_is_reported(tmp_path: Path) -> None:
+    """The exchange, the answer and the error are named."""
+    path = tmp_path / "_played"
+    shutil.copytree(get_competition("_played").folder, path, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (path / "oracle.py").read_text()
+    refusal = 'raise SubmissionError(f"round {turn}: a guess lies outside of 0 to {_RANGE - 1}")'
+    assert refusal in text
+    (path / "oracle.py").write_text(text.replace(refusal, "1 // int(guesses.clip(max=0).min())"))
+    faults, count = oracle_faults(Competition(path), "process")
+    assert [fault.partition(": ")[0] for fault in faults] == [
+        f"exchange {exchange}, guesses of 9223372036854775807" for exchange in (1, 8)
+    ]
+    assert all("ZeroDivisionError" in fault for fault in faults)
+    assert count > 10
 
 
 def _replace(path: Path, old: str, new: str) -> None:

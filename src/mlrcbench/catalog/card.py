@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from mlrcbench.artefacts import ArtefactSpec
+from mlrcbench.artefacts.player import PlayLimits
+from mlrcbench.artefacts.transcript import TRANSCRIPT
 from mlrcbench.catalog.gymnasium_ids import gymnasium_id
 from mlrcbench.errors import CardError, RegistryError, nearest, shown
 from mlrcbench.sandbox import Limits
@@ -178,6 +180,7 @@ class Tier:
         extras: Optional dependencies that it needs, as names of mlrcbench's extras.
         gpu_mb: GPU memory that a method can rely on, in MiB; 0 if commands see no GPU.
         artefacts: Files that an evaluation may leave, if they differ from the card's.
+        play: The limits of a game, if evaluations are played.
         sources: Sources of data that is not generated, by name.
         paper_detail: Name of the detail that is on the paper's scale, if the score itself is not.
     """
@@ -190,6 +193,7 @@ class Tier:
     extras: tuple[str, ...]
     gpu_mb: int
     artefacts: tuple[ArtefactSpec, ...]
+    play: PlayLimits | None
     sources: Mapping[str, Source]
     paper_detail: str
 
@@ -246,7 +250,10 @@ class Card:
         return self.tiers[name]
 
     def artefacts_of(self, tier: str) -> tuple[ArtefactSpec, ...]:
-        """The files that an evaluation may leave in a tier."""
+        """The files that an evaluation may leave in a tier; a game leaves its transcript only."""
+        play = self.tier(tier).play
+        if play is not None:
+            return (ArtefactSpec(TRANSCRIPT, play.transcript_bytes),)
         return self.tier(tier).artefacts or self.artefacts
 
 
@@ -280,11 +287,19 @@ def _card(table: Table) -> Card:
         editable=table.names("editable"),
         method_file=table.take("method_file", str),
         metric=_metric(table.table("metric")),
-        artefacts=tuple(_artefact(entry) for entry in table.tables("artefacts")),
+        artefacts=tuple(_artefact(entry) for entry in table.tables("artefacts", [])),
         tiers={name: _tier(name, tiers.table(name)) for name in tiers.left()},
         hidden=table.take("hidden", bool, False),
     )
     table.done(*Card.__dataclass_fields__)
+    for tier in card.tiers.values():
+        declared = tier.artefacts or card.artefacts
+        if tier.play is None and not declared:
+            raise CardError(f"the tier {tier.name} declares no [[artefacts]] and no [tiers.{tier.name}.play]")
+        if tier.play is not None and declared:
+            raise CardError(
+                f"the tier {tier.name} is played, which leaves no [[artefacts]] but its transcript"
+            )
     return card
 
 
@@ -324,6 +339,7 @@ def _tier(name: str, table: Table) -> Tier:
         extras=table.names("extras", []),
         gpu_mb=table.take("gpu_mb", int, 0),
         artefacts=tuple(_artefact(entry) for entry in table.tables("artefacts", [])),
+        play=_numbers(PlayLimits, play) if (play := table.table("play", {})).left() else None,
         sources=read_sources(table.table("sources", {})),
         paper_detail=table.take("paper_detail", str, ""),
     )

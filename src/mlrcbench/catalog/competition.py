@@ -42,6 +42,7 @@ ENTRIES = (
     "reference",
     "scorer.py",
 )
+ORACLE = "oracle.py"  # of a competition whose evaluations are played
 FULL_ENTRIES = ("full.py", "statement_full.md")  # of a competition that has a full tier
 FULL_EXTRAS = ("starter_full", "scorer_full.py")  # where real data needs other code than generated data
 
@@ -76,10 +77,28 @@ class Competition:
             raise CardError(
                 f"the folder {self.folder.name} must be named like the id {card.id!r}, with underscores"
             )
+        self._check_oracle(card)
         missing = [name for name in FULL_ENTRIES if not (self.folder / name).exists()]
         if missing and any(tier.sources for tier in card.tiers.values()):
             raise CardError(f"{self.folder} lacks {', '.join(missing)}, which a tier with sources needs")
         return card
+
+    def _check_oracle(self, card: Card) -> None:
+        """Raise if there is an oracle and no limits for it, or limits and no oracle."""
+        for tier in card.tiers.values():
+            if (tier.play is not None) != (self.oracle is not None):
+                present, missing = (ORACLE, f"[tiers.{tier.name}.play]")
+                if self.oracle is None:
+                    present, missing = missing, present
+                raise CardError(
+                    f"{self.folder} has {present} and no {missing}; a played competition needs both"
+                )
+
+    @property
+    def oracle(self) -> Path | None:
+        """The file with the trusted side of played evaluations; None if evaluations are not played."""
+        path = self.folder / ORACLE
+        return path if path.exists() else None
 
     @property
     def id(self) -> str:
@@ -136,7 +155,8 @@ class Competition:
     def _code_digest(self, tier: str) -> str:
         maker = "full.py" if self.card.tier(tier).sources else "data.py"
         # The scorer of a full tier may use the scorer of the other tier.
-        files = (self.folder / maker, self.scorer_of(tier), self.folder / "scorer.py")
+        oracle = () if self.oracle is None else (self.oracle,)
+        files = (self.folder / maker, self.scorer_of(tier), self.folder / "scorer.py", *oracle)
         code = [file_digest(path) for path in dict.fromkeys(files)]
         return hashlib.sha256(f"{self.card.version} {' '.join(code)}".encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""A trusted child process: where a competition's `build`, `convert` and `score` run.
+"""A trusted child process: where a competition's `build`, `convert`, `play` and `score` run.
 
 They run in another process than the library so that the library stays light (no torch), so that a
 crash or a leak costs one call, and so that nothing but their files can influence the result: no
@@ -8,6 +8,7 @@ imported here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlrcbench.errors import DataError, SubmissionError
+from mlrcbench.errors import DataError, SubmissionError, TooSlowError
 from mlrcbench.sandbox import environment
 from mlrcbench.sandbox.fork_client import with_prelude
 from mlrcbench.storage.temporary import scratch
@@ -46,47 +47,57 @@ def call(
     threads: int = 1,
     gpu: bool = False,
     on_output: Callable[[str], None] | None = None,
+    channel: tuple[int, int] | None = None,
 ) -> Any:
     """Call a function of a competition's module in a fresh process.
 
     Args:
-        function: "build", "convert" or "score".
+        function: "build", "convert", "play" or "score".
         module: The file that defines the function.
         arguments: Arguments of JSON types.
         seconds: Wall time after which the process is killed.
         threads: Number of threads for numeric libraries.
         gpu: Whether to pass on which GPU the host process is to use.
         on_output: Called with the last line of the output, several times a second.
+        channel: For "play", the ends of the pipes to and from the agent; they are closed here.
 
     Returns:
-        What the function returned, as JSON types.
+        What the function returned, as JSON types; for "play", the seconds that the agent took.
 
     Raises:
-        SubmissionError: `score` refused the artefacts.
+        SubmissionError: `score` refused the artefacts, or the agent broke the rules of the game.
         DataError: `convert` cannot use the raw data.
         ChildError: The process crashed, was killed, or ran out of time.
     """
     read_end, write_end = os.pipe()
-    with os.fdopen(read_end, "rb") as answers, tempfile.TemporaryFile() as output:
+    theirs = (write_end, *(channel or ()))
+    closing = contextlib.ExitStack()
+    for descriptor in theirs:
+        closing.callback(os.close, descriptor)
+    with os.fdopen(read_end, "rb") as answers, closing, tempfile.TemporaryFile() as output:
         root = str(Path(__file__).parents[2])
         code = with_prelude(_BOOT.format(root=root, descriptor=write_end))
         request = json.dumps(
-            {"function": function, "module": str(module), "arguments": dict(arguments), "parent": os.getpid()}
+            {
+                "function": function,
+                "module": str(module),
+                "arguments": dict(arguments),
+                "parent": os.getpid(),
+                "channel": channel,
+            }
         )
         with scratch("child") as home:
-            try:
-                process = subprocess.Popen(
-                    [sys.executable, "-I", "-c", code],
-                    cwd="/",
-                    env=environment(home, threads, gpu=gpu),
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=(write_end,),
-                    start_new_session=True,
-                )
-            finally:
-                os.close(write_end)
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-c", code],
+                cwd="/",
+                env=environment(home, threads, gpu=gpu),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=theirs,
+                start_new_session=True,
+            )
+            closing.close()  # the agent's side must notice when the child has closed its own
             timed_out = _wait(process, request, seconds, output.fileno(), on_output)
         answer = answers.read()
         if answer:
@@ -131,6 +142,8 @@ def _tail(descriptor: int, size: int = 4_000) -> str:
 
 
 def _unpack(answer: Mapping[str, Any]) -> Any:
+    if "late" in answer:
+        raise TooSlowError(answer["late"])
     if "refused" in answer:
         raise SubmissionError(answer["refused"])
     if "unusable" in answer:

@@ -6,19 +6,22 @@ It is started for every build and every score, so it imports no more than it nee
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.util
 import json
 import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlrcbench.errors import DataError, ScoringError, SubmissionError
+from mlrcbench.artefacts.player import Player, PlayLimits
+from mlrcbench.errors import DataError, ScoringError, SubmissionError, TooSlowError
 from mlrcbench.score import Score
 
-_PATHS = ("raw", "public", "private", "artefacts", "answers")
+_PATHS = ("raw", "public", "private", "artefacts", "answers", "transcript")
 _PR_SET_PDEATHSIG = 1
 # A reason may quote what agent code wrote; the answer must fit into a pipe that nobody reads yet.
 _MAX_REASON_CHARS = 2_000
@@ -32,8 +35,13 @@ def main(descriptor: int) -> None:
     arguments = {key: Path(value) if key in _PATHS else value for key, value in request["arguments"].items()}
     answer: dict[str, Any]
     try:
-        value = getattr(_load(path), request["function"])(**arguments)
+        function = getattr(_load(path), request["function"])
+        if request["channel"] is not None:
+            function = functools.partial(_play, function, request["channel"])
+        value = function(**arguments)
         answer = {"value": value.to_json() if isinstance(value, Score) else value}
+    except TooSlowError as error:
+        answer = {"late": str(error)[:_MAX_REASON_CHARS]}
     except SubmissionError as error:
         answer = {"refused": str(error)[:_MAX_REASON_CHARS]}
     except DataError as error:
@@ -45,6 +53,21 @@ def main(descriptor: int) -> None:
         raise SystemExit(1) from None
     with os.fdopen(descriptor, "w") as file:
         json.dump(answer, file)
+
+
+def _play(
+    play: Callable[[Player, Path], None],
+    channel: tuple[int, int],
+    *,
+    answers: Path,
+    transcript: Path,
+    limits: dict[str, Any],
+    seconds: float,
+) -> float:
+    """Let an oracle play with the agent at the other ends of a channel; returns the agent's seconds."""
+    with Player(*channel, limits=PlayLimits(**limits), seconds=seconds, transcript=transcript) as agent:
+        play(agent, answers)
+    return agent.spent
 
 
 def _end_with(parent: int) -> None:

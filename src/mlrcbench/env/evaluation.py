@@ -10,7 +10,7 @@ is an exception.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,17 +22,15 @@ from mlrcbench.catalog.scale import improvement
 from mlrcbench.catalog.trusted import ChildError, call
 from mlrcbench.env.boundary import logged
 from mlrcbench.env.code_lines import count_lines
+from mlrcbench.env.game import failed, play
 from mlrcbench.errors import ScoringError, SubmissionError, WorkspaceError
 from mlrcbench.protocol import wording
 from mlrcbench.protocol.observation import join_output
 from mlrcbench.sandbox import Policy, Sandbox, open_sandbox
-from mlrcbench.score import Outcome, Score, Split
+from mlrcbench.score import Score, Split
 from mlrcbench.storage.layout import ARTEFACTS, DATA, EVALUATED_WORKSPACE, EVALUATION_OUTPUT, INPUTS
 from mlrcbench.storage.temporary import make_scratch, remove_scratch
 from mlrcbench.storage.workspace import Workspace
-
-# Endings of the entry point that are outcomes of an evaluation; every other one is "invalid".
-_OUTCOMES: Mapping[str, Outcome] = {"timeout": "timeout", "memory": "memory"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +88,18 @@ def evaluate(
         with open_sandbox(sandbox, policy) as box:
             if on_open is not None:
                 on_open(box)
-            limits = tier.limits.sandbox_limits(tier.limits.evaluation_seconds)
-            result = box.run(competition.card.entry_point, limits, log=keep / EVALUATION_OUTPUT)
+            if competition.oracle is None:
+                limits = tier.limits.sandbox_limits(tier.limits.evaluation_seconds)
+                result = box.run(competition.card.entry_point, limits, log=keep / EVALUATION_OUTPUT)
+                failure = failed(result, competition, tier)
+            else:
+                result, failure = play(box, competition, instance, split, keep)
         output = join_output(result.head, result.tail, result.omitted, wording.RECORD_OF_EPISODE)
         instance.repair(split)  # of the answers, too, which the scorer reads next
-        failure = wording.evaluation_failure(result, competition.card.entry_point, tier)
-        if failure:
-            score = Score.invalid(failure, _OUTCOMES.get(result.ending, "invalid"))
+        if failure is not None:
+            score = failure
+        elif competition.oracle is not None:
+            score = score_artefacts(keep / ARTEFACTS, competition, instance, split)
         else:
             artefacts = fresh.root / ARTEFACTS
             score = collect_and_score(artefacts, keep / ARTEFACTS, competition, instance, split)

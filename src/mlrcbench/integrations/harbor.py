@@ -19,7 +19,8 @@ from pathlib import Path
 import mlrcbench
 
 _MODULES = (
-    "artefacts.py",
+    "artefacts/__init__.py",
+    "artefacts/collected.py",
     "errors.py",
     "score.py",
 )  # the only modules of the library that a scorer may import
@@ -68,6 +69,11 @@ def export_harbor(
         raise mlrcbench.DataError(
             f"the {tier} tier of {competition} has real data, which is not ours to publish; "
             "export a generated tier"
+        )
+    if source.oracle is not None:
+        raise mlrcbench.DataError(
+            f"the evaluations of {competition} are played, which a Harbor task cannot do; "
+            "run it with mlrcbench"
         )
     built = source.instance(instance, tier, secret=secret)
     if directory.exists() and any(directory.iterdir()):
@@ -159,7 +165,9 @@ def _write_tests(folder: Path, competition: mlrcbench.Competition, instance: mlr
     (folder / "mlrcbench").mkdir()
     (folder / "mlrcbench" / "__init__.py").touch()
     for name in _MODULES:
-        shutil.copyfile(library / name, folder / "mlrcbench" / name)
+        target = folder / "mlrcbench" / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(library / name, target)
     shutil.copyfile(competition.folder / "scorer.py", folder / "scorer.py")
     shutil.copyfile(Path(__file__).with_name("harbor_verify.py"), folder / "verify.py")
     anchors, limits = tier.anchors["test"], competition.workspace_limits(instance.tier)

@@ -20,12 +20,14 @@ from __future__ import annotations
 import functools
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 from mlrcbench.errors import SandboxError
+from mlrcbench.sandbox import fork_client
 from mlrcbench.sandbox.contract import ExecResult, Isolation, Limits, Policy
 from mlrcbench.sandbox.supervised import SupervisedSandbox
 
@@ -41,6 +43,10 @@ _CLIENT_VARIABLES = (
     "CONTAINERS_CONF",
 )
 _SECONDS = 60.0
+# Engines pass on no descriptors but the standard ones, so that a channel goes through their client's standard
+# input and output, and the command's output through its standard error.
+_OUTSIDE = 'exec "$@" <&3 >&4 3<&- 4>&-'
+_INSIDE = "exec 3<&0 4>&1 0</dev/null 1>&2; exec bash --norc --noprofile -c {command}"
 ISOLATION = Isolation(
     "container",
     (
@@ -76,6 +82,7 @@ class ContainerSandbox(SupervisedSandbox):
         super().__init__("process", policy)
         self._name = ""
         self._limits = Limits(seconds=0)
+        self._played = False
 
     @property
     def isolation(self) -> Isolation:
@@ -85,13 +92,21 @@ class ContainerSandbox(SupervisedSandbox):
             return Isolation("container", enforced, (*ISOLATION.missing, "network: open"))
         return ISOLATION
 
-    def run(self, command: str, limits: Limits, *, log: Path | None = None) -> ExecResult:
+    def run(
+        self,
+        command: str,
+        limits: Limits,
+        *,
+        log: Path | None = None,
+        channel: tuple[int, int] | None = None,
+    ) -> ExecResult:
         """See `Sandbox.run`; the container is removed afterwards, however the command ended."""
         self._name = f"mlrcbench-{secrets.token_hex(8)}"
         self._limits = limits
+        self._played = channel is not None
         result = None
         try:
-            result = super().run(command, limits, log=log)
+            result = super().run(command, limits, log=log, channel=channel)
         finally:
             if result is None or result.ending != "exited":
                 _remove(self._name)
@@ -106,16 +121,20 @@ class ContainerSandbox(SupervisedSandbox):
         return {name: value for name, value in os.environ.items() if name in _CLIENT_VARIABLES}
 
     def _argv(self, command: str) -> list[str]:
-        return run_arguments(
+        arguments = run_arguments(
             _engine(),
             image(),
             name=self._name,
-            command=command,
+            command=_INSIDE.format(command=shlex.quote(command)) if self._played else command,
             workspace=self._workspace,
             readable=self._readable,
             policy=self._policy,
             limits=self._limits,
         )
+        if not self._played:
+            return arguments
+        arguments.insert(2, "--interactive")
+        return [fork_client.bash(), "--norc", "--noprofile", "-c", _OUTSIDE, "bash", *arguments]
 
 
 def run_arguments(

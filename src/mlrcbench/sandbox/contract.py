@@ -81,7 +81,8 @@ class ExecResult:
     """The result of one command.
 
     Attributes:
-        ending: "exited", the limit that ended the command, or "killed" for a job that was killed on request.
+        ending: "exited", the limit that ended the command, or "killed" for a job that was killed on request,
+            and for a command that did not end when its channel was closed.
         exit_status: The status as a shell reports it (128 + n for signal n); None unless it exited.
         head: First bytes of standard output and error, interleaved as they came.
         tail: Last bytes; `head + tail` is the whole output if `omitted` is 0.
@@ -133,7 +134,14 @@ class Sandbox(Protocol):
         """What this sandbox enforces."""
         ...
 
-    def run(self, command: str, limits: Limits, *, log: Path | None = None) -> ExecResult:
+    def run(
+        self,
+        command: str,
+        limits: Limits,
+        *,
+        log: Path | None = None,
+        channel: tuple[int, int] | None = None,
+    ) -> ExecResult:
         """Run one shell command to its end, or to its limit.
 
         Args:
@@ -141,6 +149,9 @@ class Sandbox(Protocol):
             limits: The limits of the command.
             log: A new file for the output, up to `limits.log_bytes`; it is removed again if the
                 output fits into `limits.output_bytes`.
+            channel: Ends of two pipes, which the command finds as its descriptors 3, to read from, and 4,
+                to write to; they are closed here. When the other end of the first pipe is closed, the
+                command has a second to end, and its ending is then "killed".
 
         Returns:
             The result, also for a command that fails.

@@ -87,10 +87,21 @@ class SupervisedSandbox:
             if not self._closed:
                 self._connected()
 
-    def run(self, command: str, limits: Limits, *, log: Path | None = None) -> ExecResult:
+    def run(
+        self,
+        command: str,
+        limits: Limits,
+        *,
+        log: Path | None = None,
+        channel: tuple[int, int] | None = None,
+    ) -> ExecResult:
         """See `Sandbox.run`."""
-        with self._usable():
-            return self._run(command, limits, log)
+        ends = list(channel or ())
+        try:
+            with self._usable():
+                return self._run(command, limits, log, ends)
+        finally:
+            messages.close_all(ends)
 
     def start_job(self, command: str, limits: Limits, *, log: Path) -> SupervisedJob:
         """See `Sandbox.start_job`."""
@@ -239,24 +250,28 @@ class SupervisedSandbox:
             "limits": {field.name: getattr(limits, field.name) for field in fields(limits)},
         }
 
-    def _run(self, command: str, limits: Limits, log: Path | None) -> ExecResult:
+    def _run(self, command: str, limits: Limits, log: Path | None, ends: list[int]) -> ExecResult:
         channel = self._connected()
         channel.settimeout(limits.seconds + _GRACE_SECONDS)
         request = {**self._request(command, limits, self._home), "shared": self._shares}
+        request["played"] = bool(ends)
         if log is None:
-            return self._exchange(channel, request, ())
+            return self._exchange(channel, request, (), ends)
         result = None
         with log.open("xb", buffering=0) as file:
             os.fchmod(file.fileno(), _LOG_MODE)
             try:
-                result = self._exchange(channel, request, (file.fileno(),))
+                result = self._exchange(channel, request, (file.fileno(),), ends)
             finally:
                 if result is None or not result.omitted:
                     log.unlink()
         return result
 
-    def _exchange(self, channel: socket.socket, request: dict[str, Any], log: tuple[int, ...]) -> ExecResult:
-        messages.send(channel, request, descriptors=log)
+    def _exchange(
+        self, channel: socket.socket, request: dict[str, Any], log: tuple[int, ...], ends: list[int]
+    ) -> ExecResult:
+        messages.send(channel, request, descriptors=(*log, *ends))
+        messages.close_all(ends)  # the other side must notice when the command has closed its own
         message = messages.receive(channel)
         if message is None:
             raise SandboxError(

@@ -17,6 +17,7 @@ from mlrcbench.score import SPLITS, Score, Split
 from mlrcbench.storage.layout import RESERVED, STATEMENT
 from mlrcbench.storage.trees import hash_file, hash_tree, remove_tree, walk
 from mlrcbench.testing.calibration import evaluate_files
+from mlrcbench.testing.extreme_answers import oracle_faults
 
 # How far the starter's score may be from the card's baseline: so many spreads, or this part of the scale.
 _SPREADS = 5.0
@@ -103,8 +104,6 @@ def _card(competition: Competition, _: str) -> str:
         raise _WrongError(f"method_file {card.method_file!r} is not in starter/")
     if not _editable(competition, card.method_file):
         raise _WrongError(f"method_file {card.method_file!r} is not among the editable files {card.editable}")
-    if not card.artefacts:
-        raise _WrongError("the card declares no artefacts, so nothing can be scored")
     for split, anchors in card.tier("mini").anchors.items():
         if not better(anchors.target.value, anchors.baseline.value, card.metric.direction):
             raise _WrongError(f"on {split} the {anchors.target_kind} is not better than the baseline")
@@ -119,7 +118,12 @@ def _card(competition: Competition, _: str) -> str:
 def _statement(competition: Competition, _: str) -> str:
     text = competition.statement
     card = competition.card
-    names = [card.method_file, "inputs/", "data/", *(spec.pattern.split("*")[0] for spec in card.artefacts)]
+    names = [
+        card.method_file,
+        "inputs/",
+        "data/",
+        *(spec.pattern.split("*")[0] for spec in card.artefacts_of("mini")),
+    ]
     missing = [name for name in names if name and name not in text]
     if missing:
         raise _WrongError(f"the statement does not mention {', '.join(missing)}")
@@ -205,6 +209,18 @@ def _reference(competition: Competition, sandbox: str) -> str:
     return ", ".join(results)
 
 
+def _oracle(competition: Competition, sandbox: str) -> str:
+    if competition.oracle is None:
+        return "evaluations are not played"
+    faults, count = oracle_faults(competition, sandbox)
+    if faults:
+        raise _WrongError(
+            "an answer makes oracle.py fail, which would count as the library's failure; have it raise a "
+            f"SubmissionError instead: {'; '.join(faults)}"
+        )
+    return f"{count} games with extreme answers end with a score or a SubmissionError"
+
+
 def _scores(competition: Competition, sandbox: str, files: dict[str, str]) -> Iterator[tuple[Split, Score]]:
     """The scores of the starter with some files replaced; each must have a value."""
     for split, score in evaluate_files(competition, files, sandbox=sandbox):
@@ -262,4 +278,5 @@ _CHECKS: tuple[tuple[str, Callable[[Competition, str], str]], ...] = (
     ("the starter runs, and scores as the card says", _starter),
     ("scores can be repeated", _repeated),
     ("the reference beats the baseline", _reference),
+    ("the oracle withstands every answer", _oracle),
 )

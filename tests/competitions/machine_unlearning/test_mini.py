@@ -378,24 +378,15 @@ class TestStarter:
     """The entry point, and the agent's copies of model and metric."""
 
     @pytest.mark.slow
-    def test_starter_and_reference(self, instance: Path, tmp_path: Path) -> None:
-        """The starter gives the same bits twice, and the reference scores far above it."""
-        values: dict[str, list[float]] = {}
-        for split in ("dev", "test"):
-            answers = instance / f"private/{split}/answers"
-            files: list[Path] = []
-            for overlay in (STARTER, STARTER, HOME / "reference"):
-                place = self.workspace(overlay, instance, tmp_path / f"{split}-{len(files)}")
-                shutil.copytree(instance / f"private/{split}/inputs", place / "inputs")
-                self.call(place, "predict")
-                files.append(place / "artefacts" / FILE)
-                value = scorer.score(place / "artefacts", answers).value
-                assert value is not None
-                values.setdefault(overlay.name, []).append(value)
-            assert files[0].read_bytes() == files[1].read_bytes()
-        means = {name: np.mean(scores) for name, scores in values.items()}
-        assert means["starter"] < 0.7 * means["reference"]
-        assert 0.05 < means["reference"] < 0.1
+    def test_the_reference_gives_the_same_bits_twice(self, instance: Path, tmp_path: Path) -> None:
+        """What it scores is a matter of the contract, which plays whole episodes."""
+        files: list[Path] = []
+        for name in ("one", "two"):
+            place = self.workspace(HOME / "reference", instance, tmp_path / name)
+            shutil.copytree(instance / "private/dev/inputs", place / "inputs")
+            self.call(place, "predict")
+            files.append(place / "artefacts" / FILE)
+        assert files[0].read_bytes() == files[1].read_bytes()
 
     def test_practice(self, instance: Path, tmp_path: Path) -> None:
         """Without arguments, the starter prints a practice score."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _CHANNEL = 3
+_FIRST_END = 3  # where a command finds the ends of its channel
 # Signals that Python or the supervisor ignores, and a shell must not ignore.
 _SIGNALS = (
     signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT,
@@ -108,11 +109,12 @@ class Launcher:
         os.close(write_end)
         os.set_blocking(self.output, False)
 
-    def start(self, command: dict[str, Any]) -> None:
+    def start(self, command: dict[str, Any], ends: tuple[int, ...] = ()) -> None:
         """Have the launcher start a command.
 
         Args:
             command: `argv`, `env`, `cwd` and `rlimits` (name to value).
+            ends: Descriptors that the command gets as its descriptors 3 and 4.
 
         Raises:
             OSError: The launcher could not confine itself; nothing of the command has run.
@@ -123,7 +125,7 @@ class Launcher:
         if "error" in answer.fields:
             raise OSError(answer.fields["error"])
         self.listener = answer.descriptors[0] if answer.descriptors else None
-        messages.send(self._channel, command)
+        messages.send(self._channel, command, descriptors=ends)
         started = messages.receive(self._channel)
         self._channel.close()
         if started is not None:  # if not, the output says why, and the launcher's end is the command's end
@@ -159,10 +161,10 @@ def _main(confinement: Confinement, control: int, output: int) -> None:
     channel = socket.socket(fileno=_CHANNEL)
     message = messages.receive(channel)
     if message is not None:
-        _spawn(channel, message.fields)
+        _spawn(channel, message.fields, message.descriptors)
 
 
-def _spawn(channel: socket.socket, command: dict[str, Any]) -> None:
+def _spawn(channel: socket.socket, command: dict[str, Any], ends: list[int]) -> None:
     """Set the limits, start the shell, and send its process number to the supervisor."""
     try:
         for name, value in command["rlimits"].items():
@@ -171,7 +173,10 @@ def _spawn(channel: socket.socket, command: dict[str, Any]) -> None:
         os.umask(0o022)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        pid = os.posix_spawn(command["argv"][0], command["argv"], command["env"])
+        for end in ends:
+            os.set_inheritable(end, False)  # the command gets its copies only
+        actions = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate(ends, _FIRST_END)]
+        pid = os.posix_spawn(command["argv"][0], command["argv"], command["env"], file_actions=actions)
         messages.send(channel, {"pid": pid})
         os._exit(0)
     except (OSError, ValueError) as error:

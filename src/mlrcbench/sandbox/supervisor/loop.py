@@ -17,6 +17,7 @@ import time
 
 from . import disk, kernel, messages
 from .box import Box
+from .clock import Clock
 from .connections import Connections
 from .holdings import Holdings
 from .job_requests import JobRequests
@@ -114,19 +115,28 @@ class Supervisor:
     def _run(
         self, request: dict[str, Any], descriptors: list[int], job: JobRequests | None
     ) -> tuple[dict[str, Any], bytes]:
-        """Run a command; the descriptors are of its log, to write to, and for a job also to read from."""
+        """Run a command.
+
+        The descriptors are of its log, to write to, and for a job also to read from; the last two are the
+        ends of a channel, if the request says so.
+        """
         limits = request["limits"]
-        ring = OutputRing(
-            limits["output_bytes"], limits["log_bytes"], descriptors[0] if descriptors else None
-        )
+        ends = tuple(descriptors[-2:]) if request.get("played") else ()
+        log = descriptors[0] if len(descriptors) > len(ends) else None
+        ring = OutputRing(limits["output_bytes"], limits["log_bytes"], log)
         self._box.make_ready(limits)
         could_grow = self._box.used <= limits["workspace_bytes"]
-        launcher = self._start(request)
+        launcher = self._start(request, ends)
+        if ends:
+            os.close(
+                descriptors.pop()
+            )  # so that the host sees when the command's processes have closed theirs
         try:
             if job is not None:
                 job.open(ring, descriptors[1])
             watchdog = self._watch(limits)
-            ending, wall_seconds = self._pump(launcher, ring, watchdog, limits["seconds"], job)
+            clock = Clock(limits["seconds"], ends[0] if ends else None)
+            ending, wall_seconds = self._pump(launcher, ring, watchdog, clock, job)
             self._processes.end()
             while ring.read(launcher.output):
                 pass
@@ -154,7 +164,7 @@ class Supervisor:
             "last": self._finished,
         }, head + tail
 
-    def _start(self, request: dict[str, Any]) -> Launcher:
+    def _start(self, request: dict[str, Any], ends: tuple[int, ...]) -> Launcher:
         """Hand the command to the spare launcher, or to a new one."""
         self._processes.begin()
         command = {
@@ -166,7 +176,7 @@ class Supervisor:
         for _ in range(2):
             launcher, self._spare = self._spare or Launcher(self._box.confinement), None
             try:
-                launcher.start(command)
+                launcher.start(command, ends)
                 return launcher
             except ConnectionError:
                 launcher.close()  # the spare was killed while it waited
@@ -191,20 +201,13 @@ class Supervisor:
         )
 
     def _pump(
-        self,
-        launcher: Launcher,
-        ring: OutputRing,
-        watchdog: Watchdog,
-        seconds: float,
-        job: JobRequests | None,
+        self, launcher: Launcher, ring: OutputRing, watchdog: Watchdog, clock: Clock, job: JobRequests | None
     ) -> tuple[str, float]:
-        """Read output until the main process ends, a limit is passed, or the host ends a job.
+        """Read output until the main process ends, a limit is passed, or the host ends a job or a channel.
 
         A command ends when its main process does, not when the pipe is closed, which a daemon
         could hold open.
         """
-        started = time.monotonic()
-        deadline = started + seconds
         exited = os.pidfd_open(launcher.pid)
         poll = select.poll()
         poll.register(self._channel, _HOST_GONE if job is None else _HOST_GONE | select.POLLIN)
@@ -212,26 +215,28 @@ class Supervisor:
         poll.register(exited, select.POLLIN)
         if launcher.listener is not None:
             poll.register(launcher.listener, select.POLLIN)
+        clock.watch(poll)
         try:
             while True:
                 now = time.monotonic()
-                if now >= deadline:
-                    return ("timeout", now - started)
+                if now >= clock.deadline:
+                    return (clock.ending, clock.seconds)
                 if now >= watchdog.next_look:
                     self._processes.reap()
                     if ending := watchdog.look():
-                        return (ending, now - started)
+                        return (ending, clock.seconds)
                     continue
-                wait = min(deadline, watchdog.next_look, job.next_look if job else deadline) - now
+                wait = min(clock.deadline, watchdog.next_look, job.next_look if job else clock.deadline) - now
                 ready = {number for number, _ in poll.poll(max(0.0, wait * 1000 + 0.5))}
+                clock.look(poll, ready)
                 if launcher.output in ready and not ring.read(launcher.output):
                     poll.unregister(launcher.output)
                 elif exited in ready:
-                    return ("exited", time.monotonic() - started)
+                    return ("exited", clock.seconds)
                 elif launcher.listener in ready:
                     self._connections.answer(launcher.listener)
                 if self._attend(job, poll, ready):
-                    return ("killed", time.monotonic() - started)
+                    return ("killed", clock.seconds)
         finally:
             os.close(exited)
 

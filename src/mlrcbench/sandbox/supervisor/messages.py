@@ -81,8 +81,8 @@ def receive(channel: socket.socket) -> Message | None:
 
 def close_all(descriptors: list[int]) -> None:
     """Close descriptors that were received and are not needed any more."""
-    for descriptor in descriptors:
-        os.close(descriptor)
+    while descriptors:
+        os.close(descriptors.pop())
 
 
 def _exactly(channel: socket.socket, count: int) -> bytes:

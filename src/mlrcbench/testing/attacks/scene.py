@@ -238,7 +238,7 @@ class Scene:
             "outside": str(self.outside),
             "packages": [path for path in [*site.getsitepackages(), *sys.path] if os.path.isdir(path)],
             "user_home": str(Path.home()),
-            "artefact": self.competition.card.artefacts[0].pattern.replace("*", "0"),
+            "artefact": self.competition.card.artefacts_of("mini")[0].pattern.replace("*", "0"),
             "marker": f"marker-{random.token_hex(8)}",
         }
 

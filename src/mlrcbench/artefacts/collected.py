@@ -37,7 +37,7 @@ _NPY_FIELDS = re.compile(
     r"*'shape': *\(((?: *[0-9]+ *,)*|(?: *[0-9]+ *,)+ *[0-9]+) *\) *,? *\}\s*"
 )
 _SAFETENSORS_HEADER_BYTES = 16 << 20
-_JSON_DEPTH = 64
+JSON_DEPTH = 64
 _MAX_INTEGER = 2**63 - 1
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -98,10 +98,10 @@ def read_json(path: Path) -> Any:
     """
     name = path.name
     data = path.read_bytes()
-    if _depth(data) > _JSON_DEPTH:
-        raise SubmissionError(f"{name} nests deeper than {_JSON_DEPTH} levels")
+    if depth_of(data) > JSON_DEPTH:
+        raise SubmissionError(f"{name} nests deeper than {JSON_DEPTH} levels")
     try:
-        return _loads(data.decode("utf-8"), parse_float=_finite, parse_int=_short_integer)
+        return parse_strictly(data.decode("utf-8"), parse_float=finite_float, parse_int=short_integer)
     except UnicodeDecodeError as error:
         raise SubmissionError(f"{name} is not UTF-8: {error.reason} at byte {error.start}") from None
     except (ValueError, RecursionError) as error:
@@ -185,7 +185,7 @@ def safetensors_layout(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         if size < 8 or length > min(size - 8, _SAFETENSORS_HEADER_BYTES):
             raise SubmissionError(f"{name} is not a safetensors file: its header length is {length}")
         raw = file.read(length)
-    if _depth(raw) > 4:
+    if depth_of(raw) > 4:
         raise SubmissionError(f"{name} is not a safetensors file: its header nests too deep")
     try:
         entries = _tensor_entries(raw.decode("utf-8"))
@@ -291,7 +291,7 @@ def _copy_out(folder: int, name: str, target: Path, max_bytes: int) -> None:
         raise SubmissionError(f"{label} grew while it was read; at most {max_bytes:,} bytes are allowed")
 
 
-def _depth(data: bytes) -> int:
+def depth_of(data: bytes) -> int:
     """The deepest nesting of brackets outside of strings, in linear time and without recursion."""
     import numpy as np
 
@@ -300,7 +300,7 @@ def _depth(data: bytes) -> int:
     return int(np.cumsum(steps).max(initial=0))
 
 
-def _loads(text: str, parse_float: Callable[[str], float], parse_int: Callable[[str], int]) -> Any:
+def parse_strictly(text: str, parse_float: Callable[[str], float], parse_int: Callable[[str], int]) -> Any:
     """Parse a JSON text with unique keys, finite numbers, and strings that have a UTF-8 form."""
     value = json.loads(
         text,
@@ -314,7 +314,7 @@ def _loads(text: str, parse_float: Callable[[str], float], parse_int: Callable[[
     return value
 
 
-def _short_integer(digits: str) -> int:
+def short_integer(digits: str) -> int:
     """A whole number that fits into 64 bits with a sign."""
     if len(digits) > 20 or abs(int(digits)) > _MAX_INTEGER:
         raise ValueError(f"{digits[:40]} has more than 64 bits")
@@ -324,14 +324,15 @@ def _short_integer(digits: str) -> int:
 def _unsigned(digits: str) -> int:
     if digits[0] == "-":
         raise ValueError("a number has a sign")
-    return _short_integer(digits)
+    return short_integer(digits)
 
 
 def _refuse_constant(text: str) -> float:
     raise ValueError(f"{text} is not a JSON number; every number must be finite")
 
 
-def _finite(text: str) -> float:
+def finite_float(text: str) -> float:
+    """A number of a JSON text, which must be finite."""
     number = float(text)
     return number if math.isfinite(number) else _refuse_constant(text)
 
@@ -367,7 +368,7 @@ def _tensor_entries(header: str) -> dict[str, tuple[str, tuple[int, ...], tuple[
     """The tensors of a safetensors header, which is read as strictly as the package's own parser does."""
     if header[:1] != "{":
         raise ValueError("malformed header")
-    entries = _loads(header, parse_float=_refuse_constant, parse_int=_unsigned)
+    entries = parse_strictly(header, parse_float=_refuse_constant, parse_int=_unsigned)
     metadata = entries.pop("__metadata__", None)
     if metadata is not None and not all(isinstance(text, str) for text in metadata.values()):
         raise TypeError("malformed metadata")
