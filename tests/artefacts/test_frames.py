@@ -117,7 +117,7 @@ def test_an_array_must_be_as_asked() -> None:
 
 
 def test_a_field_must_be_as_asked() -> None:
-    """A whole number is a float, a truth value is no number."""
+    """A whole number is a float, a truth value is not a number."""
     message = GameMessage({"n": 3, "b": True, "t": "text"})
     assert (message.value("n", int), message.value("t", str), message.value("b", bool)) == (3, "text", True)
     assert type(message.value("n", float)) is float

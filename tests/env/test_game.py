@@ -88,7 +88,7 @@ except OSError: pass
 # What the agent does at its import and in each turn, and the reason in its score; empty if it is scored.
 PLAYERS: dict[str, tuple[str, str, str]] = {
     "prints": ("", "print('x' * 100_000, flush=True)", ""),
-    "goes on after the game": ("import atexit; atexit.register(time.sleep, 60)", "pass", ""),
+    "continues after the game": ("import atexit; atexit.register(time.sleep, 60)", "pass", ""),
     "holds the channel after the game": (
         HOLD,
         "pass",
@@ -145,7 +145,7 @@ ORACLES = {
     "hangs": "import time; time.sleep(60)",
     "ends": "import os; os._exit(0)",
     "asks too much": "[agent.ask({'round': 0}, {'signs': signs}) for _ in range(20)]",
-    "sends what is no number": "agent.note({'value': float('nan')})",
+    "sends what is not a number": "agent.note({'value': float('nan')})",
 }
 
 

@@ -162,7 +162,7 @@ def _arrays(layout: Layout, body: bytes) -> dict[str, npt.NDArray[Any]]:
         count = math.prod(shape)
         kind: np.dtype[Any] = np.dtype(dtype)
         array = np.frombuffer(body, np.uint8 if dtype == "|b1" else kind, count, start).reshape(shape)
-        arrays[name] = array != 0 if dtype == "|b1" else array  # a byte other than 0 and 1 is no boolean
+        arrays[name] = array != 0 if dtype == "|b1" else array  # a byte other than 0 and 1 is not a boolean
         start += count * kind.itemsize
     return arrays
 

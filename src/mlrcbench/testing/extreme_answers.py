@@ -1,4 +1,4 @@
-"""Games in which one answer is extreme: an oracle must refuse it, or go on.
+"""Games in which one answer is extreme: an oracle must refuse it, or continue.
 
 The starter plays first. Then its answers are played again, without agent code, and in each game one answer
 is replaced: by empty ones, by the largest and the smallest numbers, by NaN, by other types and shapes.

@@ -30,7 +30,7 @@ _GAINS = {
     "leave-a-child-in-the-game": "has the oracle wait for a child that holds the channel",
     "two-writers": "breaks messages by writing them from two processes",
     "own-questions": "writes into the oracle's questions, and takes answers back",
-    "hold-the-channel": "goes on after the game by holding the channel open",
+    "hold-the-channel": "continues after the game by holding the channel open",
     "forged-transcript": "has a transcript of its own scored",
     "frames-on-stdout": "has notes of its own in its output scored",
     "shrunken-pipes": "breaks the oracle by changing the pipes",
