@@ -26,7 +26,8 @@ The files:
 - `local.py`, `ray_cluster.py`: where such processes run, this machine or a Ray cluster.
 - `grid.py`: plays all episodes, several at a time.
 - `results.py`: reads results; `leaderboard.py` summarises them.
-- `changes.py`: what an agent changed; `paper.py`: the results of MLRC-Bench's paper.
+- `process_metrics.py`: how an agent worked; `changes.py`: what it changed.
+- `paper.py`: the results of MLRC-Bench's paper.
 - `drawing.py`: matplotlib, and colours for figures.
 """
 

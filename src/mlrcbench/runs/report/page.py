@@ -21,6 +21,7 @@ from typing import Any
 from mlrcbench.runs.report.episode_details import describe_episode
 from mlrcbench.runs.report.figures import Report
 from mlrcbench.runs.report.plots import draw_all
+from mlrcbench.runs.report.process_table import process_rows
 from mlrcbench.storage.durable import replace_text
 
 _HERE = Path(__file__).parent
@@ -79,6 +80,7 @@ def _data(report: Report, on_episode: Callable[[], None] | None) -> dict[str, An
         ],
         "best": report.best,
         "judgements": report.judgements,
+        "process": process_rows(report.process),
         "episodes": report.episodes,
         "packed": packed,
     }
