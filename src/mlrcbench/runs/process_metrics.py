@@ -38,7 +38,7 @@ class ProcessMetrics:
         first_valid_seconds: Wall seconds of all steps up to that one; None without one.
         algorithm_changes: Number of steps that changed the code beyond its constants.
         constant_changes: Number of steps that changed only constants of the code.
-        algorithm_share: Share of the former in both; None if there are none.
+        algorithm_share: Share of the former in both; None without either.
         approaches: Number of distinct approaches among the versions with a valid evaluation.
         evaluations: Number of evaluations.
         invalid_share: Share of evaluations without a valid score; None without evaluations.
