@@ -1,4 +1,4 @@
-"""The commands `bundle` and `verify`: results that others can check."""
+"""The commands `bundle`, `verify` and `retest`: results that others can check."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ import dataclasses
 import json
 from pathlib import Path
 
-from mlrcbench.cli.options import AddCommand, add_common_options
+from mlrcbench.cli.options import AddCommand, add_common_options, count
 from mlrcbench.cli.progress import Progress, say
 from mlrcbench.runs.bundles import (
     Check,
     open_bundle,
     read_agent_card,
     read_policy,
+    retest,
+    retest_json,
+    retest_table,
     verify,
     write_bundle,
 )
+from mlrcbench.sandbox import KINDS
 from mlrcbench.storage.durable import replace_text
 from mlrcbench.text import table
 
 
 def add_bundle_commands(add: AddCommand) -> None:
-    """Add `bundle` and `verify`."""
+    """Add `bundle`, `verify` and `retest`."""
     bundle = add("bundle", _bundle, "Put an agent's results into one file that others can check.")
     bundle.add_argument("run", type=Path, help="the directory of a run")
     bundle.add_argument("--out", type=Path, required=True, metavar="FILE.mlrc", help="file to write")
@@ -34,6 +38,14 @@ def add_bundle_commands(add: AddCommand) -> None:
     check.add_argument("--policy", type=Path, metavar="FILE", help="a TOML file that says what is accepted")
     check.add_argument("--json", type=Path, help="write all checks as JSON")
     add_common_options(check)
+    again = add("retest", _retest, "Evaluate a bundle's final states on instances that its agent never saw.")
+    again.add_argument("bundle", type=Path, help="a file that mlrcbench bundle wrote")
+    again.add_argument(
+        "--instances", type=count, default=5, help="how many fresh instances, at least 2 (default: 5)"
+    )
+    again.add_argument("--sandbox", choices=KINDS, default="auto", help="kind of sandbox (default: auto)")
+    again.add_argument("--json", type=Path, help="write all figures as JSON")
+    add_common_options(again)
 
 
 def _bundle(options: argparse.Namespace) -> int:
@@ -60,6 +72,16 @@ def _verify(options: argparse.Namespace) -> int:
     passed = len(checks) - len(failed) - len(unchecked)
     say(f"{passed} checks passed, {len(failed)} failed, {len(unchecked)} could not be made here")
     return 1 if failed else 0
+
+
+def _retest(options: argparse.Namespace) -> int:
+    with Progress(f"retesting {options.bundle}", quiet=options.quiet), open_bundle(options.bundle) as bundle:
+        retests = retest(bundle, instances=options.instances, secret=options.secret, sandbox=options.sandbox)
+        figures = retest_json(bundle, retests)
+    if options.json:
+        replace_text(options.json, json.dumps(figures, indent=1, allow_nan=False) + "\n")
+    say(retest_table(retests))
+    return 1 if any(one.verdict in ("overstated", "unclear") for one in retests) else 0
 
 
 def _row(check: Check) -> list[str]:

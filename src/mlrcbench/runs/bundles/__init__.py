@@ -16,12 +16,15 @@ nothing else.
 - `opened.py`: a bundle -> a folder that is laid out like a run.
 - `policy.py`: what a board accepts.
 - `verify.py`: whether a bundle is complete and keeps the rules; `episode_rules.py` has those of one episode.
+- `retest.py`: what methods are worth on fresh instances; `retest_tables.py` shows it.
 """
 
 from mlrcbench.runs.bundles.agent_card import AgentCard, read_agent_card
 from mlrcbench.runs.bundles.opened import Bundle, open_bundle
 from mlrcbench.runs.bundles.pack import Packed, write_bundle
 from mlrcbench.runs.bundles.policy import AcceptancePolicy, read_policy
+from mlrcbench.runs.bundles.retest import Retest, retest, summarise_retests
+from mlrcbench.runs.bundles.retest_tables import retest_json, retest_table
 from mlrcbench.runs.bundles.verify import Check, verify
 
 __all__ = [
@@ -30,9 +33,14 @@ __all__ = [
     "Bundle",
     "Check",
     "Packed",
+    "Retest",
     "open_bundle",
     "read_agent_card",
     "read_policy",
+    "retest",
+    "retest_json",
+    "retest_table",
+    "summarise_retests",
     "verify",
     "write_bundle",
 ]
