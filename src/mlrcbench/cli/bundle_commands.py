@@ -1,4 +1,4 @@
-"""The commands `bundle`, `verify` and `retest`: results that others can check."""
+"""The commands `bundle`, `verify`, `retest` and `board`: results that others can check."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mlrcbench.cli.options import AddCommand, add_common_options, count
 from mlrcbench.cli.progress import Progress, say
+from mlrcbench.runs.board import write_board
 from mlrcbench.runs.bundles import (
     Check,
     open_bundle,
@@ -22,11 +23,11 @@ from mlrcbench.runs.bundles import (
 )
 from mlrcbench.sandbox import KINDS
 from mlrcbench.storage.durable import replace_text
-from mlrcbench.text import table
+from mlrcbench.text import one_line, table
 
 
 def add_bundle_commands(add: AddCommand) -> None:
-    """Add `bundle`, `verify` and `retest`."""
+    """Add `bundle`, `verify`, `retest` and `board`."""
     bundle = add("bundle", _bundle, "Put an agent's results into one file that others can check.")
     bundle.add_argument("run", type=Path, help="the directory of a run")
     bundle.add_argument("--out", type=Path, required=True, metavar="FILE.mlrc", help="file to write")
@@ -46,6 +47,11 @@ def add_bundle_commands(add: AddCommand) -> None:
     again.add_argument("--sandbox", choices=KINDS, default="auto", help="kind of sandbox (default: auto)")
     again.add_argument("--json", type=Path, help="write all figures as JSON")
     add_common_options(again)
+    board = add("board", _board, "Write a static page over many bundles.")
+    board.add_argument("folder", type=Path, help="a folder of bundles, and of what verify and retest wrote")
+    board.add_argument("--out", type=Path, required=True, metavar="SITE", help="folder to write")
+    board.add_argument("--title", default="Board", help="title of the page (default: Board)")
+    board.add_argument("--quiet", action="store_true", help="show no progress lines")
 
 
 def _bundle(options: argparse.Namespace) -> int:
@@ -82,6 +88,15 @@ def _retest(options: argparse.Namespace) -> int:
         replace_text(options.json, json.dumps(figures, indent=1, allow_nan=False) + "\n")
     say(retest_table(retests))
     return 1 if any(one.verdict in ("overstated", "unclear") for one in retests) else 0
+
+
+def _board(options: argparse.Namespace) -> int:
+    with Progress(f"writing {options.out}", quiet=options.quiet):
+        rows, refused = write_board(options.folder, options.out, options.title)
+    for name, reason in refused.items():
+        say(f"mlrcbench: {one_line(name)} is not on the board: {one_line(reason)}", error=True)
+    say(f"{options.out / 'index.html'}: {len(rows)} entries")
+    return 1 if refused else 0
 
 
 def _row(check: Check) -> list[str]:

@@ -14,7 +14,7 @@ continues where it was stopped. Every episode of the plan counts. One whose sand
 is played again once, and counts at most as what the first attempt had shown: nobody gains by breaking
 the library.
 
-- Holds: plans, the processes that play them, results; reports, judge studies, exports.
+- Holds: plans, the processes that play them, results; reports, judge studies, exports, bundles, boards.
 - May import: `agents`, `env`, `llm` and what these import.
 - Start reading at `grid.py`.
 

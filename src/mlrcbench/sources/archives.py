@@ -32,14 +32,14 @@ def stem(name: str) -> str:
     )
 
 
-def unpack(archive: Path, folder: Path, *, max_bytes: int, max_entries: int = MAX_ENTRIES) -> None:
+def unpack(archive: Path, folder: Path, *, max_bytes: int, max_entries: int | None = None) -> None:
     """Unpack a zip or tar archive into a new folder.
 
     Args:
         archive: The archive, whose suffix says which kind it is.
         folder: The folder to make; one that exists is replaced.
         max_bytes: Largest size of all members together, unpacked.
-        max_entries: Largest number of files and folders.
+        max_entries: Largest number of files and folders; a million by default.
 
     Raises:
         DataError: The archive is damaged, too large, or reaches out of its folder, or the disk is full.
@@ -48,7 +48,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, max_entries: int = MA
     try:
         remove_tree(scratch)
         scratch.mkdir(parents=True)
-        _fill(scratch, archive, max_bytes, max_entries)
+        _fill(scratch, archive, max_bytes, MAX_ENTRIES if max_entries is None else max_entries)
         remove_tree(folder)
         os.rename(scratch, folder)
     except DataError:

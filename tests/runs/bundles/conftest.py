@@ -6,15 +6,18 @@ import dataclasses
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+from mlrcbench.cli import main
 from mlrcbench.runs import run
 from mlrcbench.runs.bundles import AgentCard, write_bundle
 from mlrcbench.runs.bundles.manifest_file import BundledFile, read_manifest
+from tests.runs.report.conftest import HOSTILE
 
 CARD = AgentCard("Reference", "none", ("A. Author", "B. Author"), "CC-BY-4.0")
 Change = Callable[[Path], object]
@@ -88,3 +91,24 @@ def change_rows(kind: str, **entries: object) -> Change:
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     return change
+
+
+@pytest.fixture(scope="package")
+def site(played: Path, honest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an honest bundle, verified and retested, a hostile one, and its `site`."""
+    folder = tmp_path_factory.mktemp("board")
+    shutil.copy(honest, folder / "honest.mlrc")
+    card = AgentCard(HOSTILE, HOSTILE, (HOSTILE,), HOSTILE, HOSTILE)
+    plain = write_bundle(played, folder / "plain.mlrc", agent="baseline", card=card).path
+    isolation = {"tier": HOSTILE[:40], "enforced": [], "missing": [HOSTILE]}
+    forged(plain, folder, change_rows("header", isolation=isolation))
+    shutil.rmtree(folder / "files")
+    plain.unlink()
+    checks, tests = str(folder / "honest.verify.json"), str(folder / "honest.retest.json")
+    assert main(["verify", str(folder / "honest.mlrc"), "--json", checks, "--quiet"]) == 0
+    command = ["retest", str(folder / "honest.mlrc"), "--instances", "2", "--json", tests, "--quiet"]
+    assert main(command) in (0, 1)
+    failing = str(folder / "forged.verify.json")
+    assert main(["verify", str(folder / "forged.mlrc"), "--json", failing, "--quiet"]) == 1
+    assert main(["board", str(folder), "--out", str(folder / "site"), "--title", HOSTILE, "--quiet"]) == 0
+    return folder / "site"

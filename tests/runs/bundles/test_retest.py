@@ -1,4 +1,4 @@
-"""Retests: answers learned by heart and lucky seeds are seen, honest methods keep their scores."""
+"""Retests: memorised answers and lucky seeds are seen, honest methods keep their scores."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def predict(train, x):
 
 
 def _learned_answers() -> str:
-    """A method that knows the answers of dev and test by heart, and is otherwise the baseline."""
+    """A method that has memorised the answers of dev and test, and is otherwise the baseline."""
     instance = get_competition("_template").instance(0, secret=RUN_SECRET)
     answers = {
         float(np.load(instance.inputs(split) / "x.npy")[0]): np.load(
@@ -98,7 +98,7 @@ def _retested(path: Path, instances: int = INSTANCES) -> Retest:
     return one
 
 
-def test_answers_learned_by_heart_are_seen_at_once(bundles: dict[str, Path]) -> None:
+def test_memorised_answers_are_seen_at_once(bundles: dict[str, Path]) -> None:
     """The public score is perfect, and on fresh instances the method is the baseline."""
     one = _retested(bundles["learned"])
     assert one.public > 1.05

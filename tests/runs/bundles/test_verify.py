@@ -103,7 +103,7 @@ BROKEN: dict[str, tuple[Change, str, str]] = {
     "renumbered": (change_rows("step", step=1), "order", "not numbered from 1"),
     "by the host": (change_rows("evaluation", by="host"), "order", "host program"),
     "tested twice": (_repeat_last("evaluation"), "order", "more than once"),
-    "goes on": (change_rows("step", terminated=True), "order", "after its end"),
+    "continued": (change_rows("step", terminated=True), "order", "after its end"),
     "statement": (_edit(f"{_WORKSPACE}/workspace/statement.md", str.upper), "protected files", "statement"),
     "main program": (_edit(f"{_WORKSPACE}/workspace/main.py", str.upper), "protected files", "main.py"),
     "no starter": (_remove(f"{_WORKSPACE}/workspace/main.py"), "protected files", "main.py"),
@@ -158,6 +158,22 @@ def test_artefacts_that_the_code_did_not_make_are_found_by_playing_again(
     path = forged(honest, tmp_path, other_artefacts)
     again = failed(path, AcceptancePolicy(rescore="required", replay="required"))
     assert "the score was" in again["replay"] or "of the observation was" in again["replay"]
+
+
+def test_scores_without_artefacts_are_not_believed(honest: Path, tmp_path: Path) -> None:
+    """A bundle without the artefacts of a score has nothing that could be scored again."""
+    path = forged(honest, tmp_path, _remove(f"{_WORKSPACE}/artefacts/*"))
+    assert "no artefacts" in failed(path, AcceptancePolicy(replay="off"))["rescore"]
+
+
+def test_what_has_no_bounds_is_not_played_again(honest: Path, tmp_path: Path) -> None:
+    """A record that names a huge budget would let anyone use this machine for as long as they like."""
+    path = forged(honest, tmp_path, change_rows("header", budget=_LARGE))
+    with open_bundle(path) as bundle:
+        checks = {check.name: check for check in verify(bundle)}
+    assert checks["budget"].passed is False
+    assert checks["rescore and replay"].passed is None
+    assert "replay" not in checks
 
 
 def test_what_cannot_be_checked_here_is_named(honest: Path, tmp_path: Path) -> None:

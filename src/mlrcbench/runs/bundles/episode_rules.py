@@ -68,7 +68,7 @@ def _order(record: Record) -> str:
     if [row.step for row in record.steps] != list(range(1, len(record.steps) + 1)):
         return "its steps are not numbered from 1"
     if any(row.terminated or row.truncated_by for row in record.steps[:-1]):
-        return "it goes on after its end"
+        return "it continues after its end"
     tests = [row for row in record.evaluations if row.split == "test"]
     if any(row.by != "agent" for row in record.evaluations):
         return "the host program evaluated the agent's work, and could tell the agent the score"

@@ -42,7 +42,7 @@ class LeakCheck:
         self._any = re.compile(b"|".join([*every, *_PATTERNS.values()]))
 
     def find(self, file: IO[bytes]) -> str | None:
-        """What secret a file holds, in words; None if there is none. Reads to the end, or to the secret."""
+        """What secret a file holds, in words; None otherwise. Reads to the end, or to the secret."""
         tail = b""
         while chunk := file.read(_CHUNK):
             text = tail + chunk

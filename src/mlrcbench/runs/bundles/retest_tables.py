@@ -52,6 +52,9 @@ def retest_json(bundle: Bundle, retests: Sequence[Retest]) -> dict[str, Any]:
 
 
 def _shown(interval: Interval) -> str:
+    """A value with its interval, which a single score does not have."""
+    if interval.lower == interval.upper:
+        return _percent(interval.value)
     return f"{_percent(interval.value)} ({_percent(interval.lower)} to {_percent(interval.upper)})"
 
 
