@@ -12,17 +12,17 @@ from mlrcbench.aggregates import difference_of_means
 from mlrcbench.cli import main
 from mlrcbench.errors import RunError
 from mlrcbench.runs.board import BoardEntry, standings, write_board
-from mlrcbench.runs.bundles import open_bundle
+from mlrcbench.runs.bundles import open_bundle, write_bundle
 from tests.runs.report.conftest import HOSTILE
 from tests.runs.report.test_report import Elements
 
 
-def _entry(name: str, public: float, again: list[float] | None) -> BoardEntry:
+def _entry(name: str, public: float, again: list[float] | None, code: tuple[str, ...] = ()) -> BoardEntry:
     label = "c v1 mini"
     return BoardEntry(
         id=name, file=f"{name}.mlrc", agent=name, card=None, public={label: [public, public]},
         retested=None if again is None else {label: again}, verdicts={}, failed=None,
-        isolation=(), costs={"seconds": 1.0}, process={}, invalid=0,
+        isolation=(), costs={"seconds": 1.0}, process={}, invalid=0, code=code,
     )  # fmt: skip
 
 
@@ -45,6 +45,20 @@ def test_single_scores_and_other_competitions_rank_nobody() -> None:
     """One score has no chance to compare with, and another label is another competition."""
     one, other = _entry("a", 0.0, [0.9]), _entry("b", 0.0, [0.1, 0.1])
     assert [row.rank for row in standings([one, other])] == [1, 1]
+
+
+def test_entries_with_the_same_code_are_seen(played: Path, honest: Path, tmp_path: Path) -> None:
+    """One that copies a state names the other, also under another card; what changed nothing is no copy."""
+    entries = [_entry("a", 0.0, None, ("x", "y")), _entry("b", 0.0, None, ("y",)), _entry("c", 0.0, None)]
+    assert [row.copies for row in standings(entries)] == [("b",), ("a",), ()]
+    shutil.copy(honest, tmp_path / "a.mlrc")
+    write_bundle(played, tmp_path / "b.mlrc", agent="reference")
+    write_bundle(played, tmp_path / "c.mlrc", agent="baseline")
+    rows, refused = write_board(tmp_path, tmp_path / "site")
+    assert refused == {}
+    copies = {row.entry.file: len(row.copies) for row in rows}
+    assert copies == {"a.mlrc": 1, "b.mlrc": 1, "c.mlrc": 0}
+    assert (tmp_path / "site" / "index.html").read_text().count("same code as") == 2
 
 
 def test_a_difference_of_means_has_its_interval() -> None:

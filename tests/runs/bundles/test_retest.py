@@ -162,9 +162,12 @@ def test_what_cannot_be_retested_is_named(bundles: dict[str, Path], tmp_path: Pa
         for path in files.glob("episodes/*/result.json"):
             path.write_text(json.dumps({**json.loads(path.read_text()), "test": None}))
 
+    with open_bundle(forged(bundles["honest"], tmp_path, invalid)) as bundle:
+        (one,) = retest(bundle, instances=2, secret=BOARD_SECRET)
+    assert "no valid final score" in one.reason
+    assert (one.public, one.again, one.verdict) == (0.0, (0.0, 0.0), "not retested")
     changes = {
         "are missing": no_files,
-        "no valid final score": invalid,
         "and there 9": change_rows("header", competition_version=9),
         "another competition": change_rows("header", competition="llm-merging"),
         "unknown competition|another competition": change_rows("header", competition="nothing"),

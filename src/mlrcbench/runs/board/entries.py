@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -13,9 +14,10 @@ from mlrcbench.runs.bundles.agent_card import AgentCard
 from mlrcbench.runs.bundles.opened import Bundle
 from mlrcbench.runs.bundles.retest import Retest
 from mlrcbench.runs.bundles.verify import Check
-from mlrcbench.runs.process_metrics import mean_metrics, process_metrics
+from mlrcbench.runs.changes import changes
+from mlrcbench.runs.process_metrics import ProcessMetrics, mean_metrics, process_metrics
 from mlrcbench.runs.results import Result
-from mlrcbench.storage.record import Header, read_record
+from mlrcbench.storage.record import read_record
 from mlrcbench.storage.strict import json_list, open_regular, parse_object, read_dataclass
 
 Row = TypeVar("Row")
@@ -41,6 +43,8 @@ class BoardEntry:
         costs: "seconds", and if known "tokens" and "money" in US dollars: means per episode.
         process: Process metric -> mean over episodes.
         invalid: Number of episodes without a valid final score.
+        code: Digests of what its episodes changed in the starter in the end, without those that changed
+            nothing; entries with the same digest have the same code.
     """
 
     id: str
@@ -55,6 +59,7 @@ class BoardEntry:
     costs: Mapping[str, float]
     process: Mapping[str, float | None]
     invalid: int
+    code: tuple[str, ...]
 
     @property
     def title(self) -> str:
@@ -70,21 +75,18 @@ def read_entry(bundle: Bundle) -> BoardEntry:
     """
     if not 1 <= len(bundle.results) <= _MAX_EPISODES:
         raise RecordError(f"a board shows bundles of 1 to {_MAX_EPISODES:,} episodes")
-    headers = {one.assignment.name: _header(one) for one in bundle.results}
-    labels = _labels(bundle, headers)
+    episodes = [_read_episode(one) for one in bundle.results]
+    labels = {one.competition: one.competition for one in episodes}
+    labels.update({one.competition: one.label for one in episodes if one.label})
     public: dict[str, list[float]] = {}
-    for one in bundle.results:
-        public.setdefault(labels[one.assignment.competition], []).append(one.improvement)
-    retests, checks = (
-        _beside(bundle, "retest", "episodes", Retest),
-        _beside(bundle, "verify", "checks", Check),
-    )
+    for result in bundle.results:
+        public.setdefault(labels[result.assignment.competition], []).append(result.improvement)
+    retests = _beside(bundle, "retest", "episodes", Retest)
+    checks = _beside(bundle, "verify", "checks", Check)
     retested: dict[str, list[float]] = {}
     for test in retests or ():
-        if test.competition in labels:
-            # An episode without a valid final score is the baseline on every instance.
-            retested.setdefault(labels[test.competition], []).extend(test.again or (0.0,))
-    records = [one.folder / str(one.record) for one in bundle.results if headers[one.assignment.name]]
+        if test.competition in labels and test.again:
+            retested.setdefault(labels[test.competition], []).extend(test.again)
     return BoardEntry(
         id=bundle.digest[:ID_CHARS],
         file=bundle.path.name,
@@ -94,33 +96,51 @@ def read_entry(bundle: Bundle) -> BoardEntry:
         retested=retested or None,
         verdicts=dict(Counter(test.verdict for test in retests or ())),
         failed=None if checks is None else _sentences(checks),
-        isolation=tuple(sorted({header.isolation.tier[:40] for header in headers.values() if header})),
+        isolation=tuple(sorted({one.isolation for one in episodes if one.isolation})),
         costs=_costs(bundle.results),
-        process=mean_metrics([process_metrics(read_record(path)) for path in records]),
+        process=mean_metrics([one.metrics for one in episodes if one.metrics]),
         invalid=sum(one.test is None or one.test["outcome"] != "scored" for one in bundle.results),
+        code=tuple(sorted({one.code for one in episodes if one.code})),
     )
 
 
-def _header(result: Result) -> Header | None:
-    """The header of an episode's record; None without a record that can be read."""
+@dataclass(frozen=True, slots=True)
+class _Episode:
+    """What a board takes from the record of an episode; one without a record has only its competition.
+
+    Attributes:
+        competition: Id of the competition.
+        label: The same with version and tier, since what differs in either cannot be compared.
+        isolation: Kind of isolation.
+        metrics: How the agent worked.
+        code: Digest of what was changed in the starter; empty if nothing was.
+    """
+
+    competition: str
+    label: str = ""
+    isolation: str = ""
+    metrics: ProcessMetrics | None = None
+    code: str = ""
+
+
+def _read_episode(result: Result) -> _Episode:
+    competition = result.assignment.competition
     if result.record is None:
-        return None
+        return _Episode(competition)
     try:
-        return read_record(result.folder / result.record).header
+        record = read_record(result.folder / result.record)
     except RecordError:
-        return None
-
-
-def _labels(bundle: Bundle, headers: Mapping[str, Header | None]) -> dict[str, str]:
-    """Competition -> its label, with version and tier: what differs in either cannot be compared."""
-    labels: dict[str, str] = {}
-    for one in bundle.results:
-        name, header = one.assignment.competition, headers[one.assignment.name]
-        if header is not None and header.competition == name:
-            labels[name] = f"{name} v{header.competition_version} {header.tier[:20]}"
-        else:
-            labels.setdefault(name, name)
-    return labels
+        return _Episode(competition)
+    header, diff = record.header, changes(record)
+    same = header.competition == competition
+    is_diff = diff.startswith("---")  # not what hinders a comparison, in words
+    return _Episode(
+        competition,
+        label=f"{competition} v{header.competition_version} {header.tier[:20]}" if same else "",
+        isolation=header.isolation.tier[:40],
+        metrics=process_metrics(record),
+        code=hashlib.sha256(diff.encode("utf-8", "replace")).hexdigest()[:ID_CHARS] if is_diff else "",
+    )
 
 
 def _costs(results: list[Result]) -> dict[str, float]:

@@ -34,6 +34,7 @@ _HERE = Path(__file__).parent
 _STYLE = _HERE.parent / "report" / "page.css"
 _PATTERNS = ("*.mlrc", "*.mlrc.gz")
 _NOTHING = "&ndash;"
+_COPIES = 5
 
 
 def write_board(folder: Path, out: Path, title: str = "Board") -> tuple[list[Standing], dict[str, str]]:
@@ -138,7 +139,7 @@ def _row(row: Standing, labels: Sequence[str]) -> str:
     maker = f"{card.model}; {', '.join(card.authors)}; {card.licence}" if card else "no card"
     name = (
         f'<a href="entries/{entry.id}.html">{as_markup(entry.title)}</a>'
-        f'<br><span class="maker">{as_markup(maker)}</span>'
+        f'<br><span class="maker">{as_markup(maker)}</span>{_copies(row)}'
     )
     scores = entry.retested or entry.public
     means = [_mean(scores.get(label)) for label in labels]
@@ -158,6 +159,13 @@ def _row(row: Standing, labels: Sequence[str]) -> str:
         _cell(entry.verdicts.get("holds"), as_markup(_verdicts(entry)) or _NOTHING),
     ]
     return f'<tr id="{entry.id}">{"".join(cells)}</tr>\n'
+
+
+def _copies(row: Standing) -> str:
+    """Links to the entries with which an entry has code in common."""
+    links = [f'<a href="#{entry_id}">{entry_id[:6]}</a>' for entry_id in row.copies[:_COPIES]]
+    further = ", ..." if len(row.copies) > _COPIES else ""
+    return f'<br><span class="maker">same code as {", ".join(links)}{further}</span>' if links else ""
 
 
 def _checks(entry: BoardEntry) -> str:

@@ -19,6 +19,7 @@ class Standing:
         again: The same on fresh instances; None without a retest.
         rank: One more than the number of entries that are better beyond chance; None if it is not ranked.
         better: Ids of the entries that are better beyond chance.
+        copies: Ids of the entries that have code of this entry.
     """
 
     entry: BoardEntry
@@ -26,6 +27,7 @@ class Standing:
     again: Interval | None
     rank: int | None
     better: tuple[str, ...]
+    copies: tuple[str, ...]
 
 
 def standings(entries: Sequence[BoardEntry]) -> list[Standing]:
@@ -39,11 +41,12 @@ def standings(entries: Sequence[BoardEntry]) -> list[Standing]:
     scores = {one.id: (one.retested or {}) if retested else one.public for one in entries}
     rows = []
     for entry in entries:
-        others = [other.id for other in entries if other.id != entry.id]
-        better = tuple(other for other in others if is_better(scores[other], scores[entry.id]))
+        others = [other for other in entries if other.id != entry.id]
+        better = tuple(other.id for other in others if is_better(scores[other.id], scores[entry.id]))
+        copies = tuple(other.id for other in others if set(other.code) & set(entry.code))
         rank = 1 + len(better) if scores[entry.id] else None
         again = bootstrap(entry.retested, mean_of_all) if entry.retested else None
-        rows.append(Standing(entry, bootstrap(entry.public, mean_of_all), again, rank, better))
+        rows.append(Standing(entry, bootstrap(entry.public, mean_of_all), again, rank, better, copies))
     return sorted(rows, key=lambda row: (row.rank or len(rows) + 1, -(row.again or row.public).value))
 
 

@@ -43,8 +43,8 @@ class Retest:
         public: The improvement on test that the bundle claims.
         again: The improvement on each fresh instance; 0, the baseline's, where the score is not valid.
         invalid: On how many instances the score is not valid.
-        reason: Why it was not retested; empty if it was. An episode without a valid final score counts as
-            the baseline, and needs no retest.
+        reason: Why it was not retested; empty if it was. An episode without a valid final score needs no
+            retest: it counts as the baseline on every instance.
     """
 
     name: str
@@ -74,7 +74,8 @@ class Retest:
         "overstated": it is above the mean by more than `MARGIN`, with 95 % confidence. "unclear": it is,
         but so few instances do not exclude chance. "holds": it is not.
         """
-        if (difference := self.difference) is None:
+        difference = self.difference
+        if self.reason or difference is None:
             return "not retested"
         if difference.value <= MARGIN:
             return "holds"
@@ -130,8 +131,12 @@ def retest(
     retests = []
     for result in bundle.results:
         name, competition_id = result.assignment.name, result.assignment.competition
+        if result.record is None or result.test is None or result.test["outcome"] != "scored":
+            why = "it has no valid final score, and counts as the baseline"
+            retests.append(Retest(name, competition_id, result.improvement, (0.0,) * instances, reason=why))
+            continue
         try:
-            competition, header, workspace = _final_state(result)
+            competition, header, workspace = _final_state(result, result.record)
         except (RecordError, RegistryError, CardError) as error:
             retests.append(Retest(name, competition_id, result.improvement, reason=str(error)))
             continue
@@ -151,7 +156,7 @@ def retest(
 
 
 def summarise_retests(retests: Iterable[Retest]) -> RetestSummary | None:
-    """The means over all episodes that were retested; None if none was."""
+    """The means over all episodes with scores on fresh instances; None without any."""
     public: dict[str, list[float]] = {}
     again: dict[str, list[float]] = {}
     difference: dict[str, list[float]] = {}
@@ -166,16 +171,14 @@ def summarise_retests(retests: Iterable[Retest]) -> RetestSummary | None:
     return RetestSummary(*(bootstrap(scores, mean_of_all) for scores in (public, again, difference)))
 
 
-def _final_state(result: Result) -> tuple[Competition, Header, Workspace]:
+def _final_state(result: Result, place: str) -> tuple[Competition, Header, Workspace]:
     """The files of an episode that were scored on test, as a workspace of its competition.
 
     Raises:
-        RecordError: The episode has no valid final score, no such files, or no fresh instances.
+        RecordError: The record has no such files, or its competition no fresh instances here.
         RegistryError, CardError: Its competition or tier does not exist here.
     """
-    if result.record is None or result.test is None or result.test["outcome"] != "scored":
-        raise RecordError("it has no valid final score, and counts as the baseline")
-    record = read_record(result.folder / result.record)
+    record = read_record(result.folder / place)
     header = record.header
     if header.competition != result.assignment.competition:
         raise RecordError("its record is of another competition than the plan says")

@@ -17,7 +17,7 @@ def retest_table(retests: Sequence[Retest]) -> str:
     header = ["episode", "public", "retest (95 %)", "difference (95 %)", "as good on", ""]
     rows = []
     for one in retests:
-        if one.mean is None or one.difference is None:
+        if one.reason or one.mean is None or one.difference is None:
             rows.append([one.name, _percent(one.public), "-", "-", "-", f"not retested: {one.reason}"])
             continue
         count = f"{one.as_good} of {len(one.again)}"
