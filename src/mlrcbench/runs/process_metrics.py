@@ -25,6 +25,7 @@ _VERSION_CHARS = 4_000_000
 _TOTAL_CHARS = 64_000_000
 _FILES = 500
 _VERSIONS = 5_000
+_MAX_SECONDS = 1e12  # of a step, so that sums are finite
 
 Files = Mapping[str, str]
 
@@ -92,7 +93,7 @@ def process_metrics(record: Record) -> ProcessMetrics:
 
 
 def mean_metrics(episodes: Sequence[ProcessMetrics]) -> dict[str, float | None]:
-    """The mean of each metric over the episodes that have it; None if none has it."""
+    """The mean of each metric over the episodes that have it; None where no episode has it."""
     means: dict[str, float | None] = {}
     for entry in fields(ProcessMetrics):
         values = [value for one in episodes if (value := getattr(one, entry.name)) is not None]
@@ -101,7 +102,8 @@ def mean_metrics(episodes: Sequence[ProcessMetrics]) -> dict[str, float | None]:
 
 
 def _seconds_until(steps: Sequence[StepRecord], number: int) -> float:
-    return round(sum(row.seconds for row in steps if row.step <= number), 3)
+    seconds = (min(row.seconds, _MAX_SECONDS) for row in steps if row.step <= number)
+    return round(sum(seconds), 3)
 
 
 def _after_best(improvements: Sequence[float]) -> int:

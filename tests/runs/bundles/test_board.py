@@ -13,6 +13,7 @@ from mlrcbench.cli import main
 from mlrcbench.errors import RunError
 from mlrcbench.runs.board import BoardEntry, standings, write_board
 from mlrcbench.runs.bundles import open_bundle, write_bundle
+from tests.runs.bundles.conftest import change_rows, forged
 from tests.runs.report.conftest import HOSTILE
 from tests.runs.report.test_report import Elements
 
@@ -48,7 +49,7 @@ def test_single_scores_and_other_competitions_rank_nobody() -> None:
 
 
 def test_entries_with_the_same_code_are_seen(played: Path, honest: Path, tmp_path: Path) -> None:
-    """One that copies a state names the other, also under another card; what changed nothing is no copy."""
+    """Copies name each other, also under another card; an unchanged starter does not count."""
     entries = [_entry("a", 0.0, None, ("x", "y")), _entry("b", 0.0, None, ("y",)), _entry("c", 0.0, None)]
     assert [row.copies for row in standings(entries)] == [("b",), ("a",), ()]
     shutil.copy(honest, tmp_path / "a.mlrc")
@@ -103,6 +104,23 @@ def test_what_cannot_be_shown_is_named(
     assert "it is not about this bundle" in err
     with pytest.raises(RunError, match="no bundle that can be shown"):
         write_board(tmp_path / "site", tmp_path / "nothing")
+
+
+def test_absurd_numbers_harm_no_board(honest: Path, tmp_path: Path) -> None:
+    """Numbers whose sums no JSON can hold are bounded, or make a result unreadable."""
+
+    def result(files: Path) -> None:
+        for path in files.glob("episodes/*/result.json"):
+            path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": 1e308}))
+
+    for name, change in (("steps", change_rows("step", seconds=1e308)), ("result", result)):
+        (tmp_path / name).mkdir()
+        forged(honest, tmp_path / name, change).rename(tmp_path / f"{name}.mlrc")
+    rows, refused = write_board(tmp_path, tmp_path / "site")
+    assert refused == {}
+    figures = json.loads((tmp_path / "site" / "board.json").read_text())
+    assert len(rows) == len(figures["entries"]) == 2
+    assert max(entry["entry"]["invalid"] for entry in figures["entries"]) == 1
 
 
 def test_pages_name_no_path_of_this_machine(site: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def page(browser: Any, site: Path) -> Iterator[Any]:
-    """The index, opened anew."""
+    """The index, opened for each test."""
     browser.get((site / "index.html").as_uri())
     yield browser
     assert browser.get_log("browser") == []

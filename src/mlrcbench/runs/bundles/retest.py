@@ -57,7 +57,7 @@ class Retest:
     @property
     def mean(self) -> Interval | None:
         """The mean over fresh instances, with its 95 % interval; None without a retest."""
-        return student_interval(self.again) if self.again else None
+        return student_interval(self.again) if len(self.again) > 1 else None
 
     @property
     def difference(self) -> Interval | None:
