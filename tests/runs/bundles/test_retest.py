@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,6 +180,29 @@ def test_what_cannot_be_retested_is_named(bundles: dict[str, Path], tmp_path: Pa
         assert any(part in one.reason for part in reason.split("|"))
         assert (one.again, one.mean, one.verdict) == ((), None, "not retested")
         assert summarise_retests([one]) is None
+
+
+def test_nobody_gains_by_an_episode_that_cannot_be_retested(bundles: dict[str, Path], tmp_path: Path) -> None:
+    """It counts as the baseline if another episode of its competition can be retested."""
+
+    def second_trial(files: Path) -> None:
+        (first,) = (files / "episodes").iterdir()
+        second = first.with_name(f"{first.name[:-1]}1")
+        shutil.copytree(first, second)
+        result = json.loads((second / "result.json").read_text())
+        result["assignment"]["trial"] = 1
+        (second / "result.json").write_text(json.dumps(result))
+        for path in second.glob("records/*/evaluations/002-test/workspace/*"):
+            path.unlink()
+
+    with open_bundle(forged(bundles["honest"], tmp_path, second_trial)) as bundle:
+        first, second = retest(bundle, instances=2, secret=BOARD_SECRET)
+    assert (first.verdict, second.verdict) == ("holds", "not retested")
+    assert (second.again, second.public) == ((0.0, 0.0), first.public)
+    summary = summarise_retests([first, second])
+    assert first.mean is not None
+    assert summary is not None
+    assert summary.again.value == pytest.approx(first.mean.value / 2)
 
 
 def test_figures_of_a_retest_are_those_worked_out_by_hand() -> None:

@@ -118,7 +118,7 @@ def _index(title: str, rows: Sequence[Standing]) -> str:
         head=_head(["rank", "entry", "retest (95 %)", "public (95 %)", *labels, "seconds", "US dollars",
                     "evaluations", "invalid", "approaches", "isolation", "checks", "retested episodes"]),
         rows="".join(_row(row, labels) for row in rows),
-        figure=scatter(rows),
+        figure=scatter([row for row in rows if row.rank is not None]),
         paper_source=as_markup(read_paper().source),
         paper_head=_head(["agent", *sorted(read_paper().anchors), "mean"]),
         paper_rows="".join(_paper_rows()),
@@ -141,7 +141,7 @@ def _row(row: Standing, labels: Sequence[str]) -> str:
         f'<a href="entries/{entry.id}.html">{as_markup(entry.title)}</a>'
         f'<br><span class="maker">{as_markup(maker)}</span>{_copies(row)}'
     )
-    scores = entry.retested or entry.public
+    scores = entry.retested or ({} if row.rank is None else entry.public)
     means = [_mean(scores.get(label)) for label in labels]
     process = entry.process
     cells = [

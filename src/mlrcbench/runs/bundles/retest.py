@@ -7,7 +7,8 @@ lucky, loses there what it had; an honest one keeps it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,8 +44,9 @@ class Retest:
         public: The improvement on test that the bundle claims.
         again: The improvement on each fresh instance; 0, the baseline's, where the score is not valid.
         invalid: On how many instances the score is not valid.
-        reason: Why it was not retested; empty if it was. An episode without a valid final score needs no
-            retest: it counts as the baseline on every instance.
+        reason: Why it was not retested; empty if it was. It then counts as the baseline on every instance,
+            so that nobody gains by making a bad episode unfit for a retest. Only if no episode of its
+            competition can be retested, for example since the tier has real data, `again` is empty.
     """
 
     name: str
@@ -108,7 +110,6 @@ def retest(
     instances: int = 5,
     secret: str | None = None,
     sandbox: str = "auto",
-    on_evaluation: Callable[[], None] | None = None,
 ) -> list[Retest]:
     """Evaluate the final state of each episode on fresh instances.
 
@@ -117,7 +118,6 @@ def retest(
         instances: How many fresh instances; at least 2. All episodes of a competition get the same ones.
         secret: The secret of the fresh instances: the board's own text, or None for this installation's.
         sandbox: Kind of sandbox in which the agent's code runs.
-        on_evaluation: Called after each evaluation.
 
     Raises:
         RecordError: The secret is the public one, or an episode of the bundle has a fresh instance.
@@ -144,15 +144,17 @@ def retest(
         if key not in fresh:
             seeds = range(FIRST_SEED, FIRST_SEED + instances)
             fresh[key] = [competition.instance(seed, header.tier, secret=secret) for seed in seeds]
-        scores = []
-        for instance in fresh[key]:
-            scores.append(_evaluate(competition, header, workspace, instance, sandbox))
-            if on_evaluation is not None:
-                on_evaluation()
+        scores = [_evaluate(competition, header, workspace, one, sandbox) for one in fresh[key]]
         again = tuple(score.improvement or 0.0 for score in scores)
         invalid = sum(not score.valid for score in scores)
         retests.append(Retest(name, competition_id, result.improvement, again, invalid))
-    return retests
+    tested = {one.competition for one in retests if not one.reason}
+    return [
+        dataclasses.replace(one, again=(0.0,) * instances)
+        if one.reason and one.competition in tested
+        else one
+        for one in retests
+    ]
 
 
 def summarise_retests(retests: Iterable[Retest]) -> RetestSummary | None:
