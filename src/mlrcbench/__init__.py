@@ -164,6 +164,12 @@ if TYPE_CHECKING:
     from mlrcbench.runs import (
         run as run,
     )
+    from mlrcbench.runs.process_metrics import (
+        ProcessMetrics as ProcessMetrics,
+    )
+    from mlrcbench.runs.process_metrics import (
+        process_metrics as process_metrics,
+    )
     from mlrcbench.sandbox.folders import (
         home as home,
     )
@@ -255,6 +261,10 @@ _HOMES = {
         "leaderboard",
         "read_results",
         "run",
+    ),
+    "runs.process_metrics": (
+        "ProcessMetrics",
+        "process_metrics",
     ),
     "score": ("Score",),
     "storage.record": (

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 from mlrcbench.__version__ import __version__
 from mlrcbench.cli.author_commands import add_author_commands
+from mlrcbench.cli.bundle_commands import add_bundle_commands
 from mlrcbench.cli.catalog_commands import add_catalog_commands, add_doctor_command, choose_device
 from mlrcbench.cli.export_command import add_export_command
 from mlrcbench.cli.judge_command import add_judge_command
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add_author_commands(add)
     add_server_commands(add)
     add_report_command(add)
+    add_bundle_commands(add)
     add_export_command(add)
     add_judge_command(add)
     add_doctor_command(add)

@@ -14,6 +14,7 @@ from mlrcbench.runs.paper import paper_table
 from mlrcbench.runs.report import (
     beside_paper,
     full_results,
+    process_table,
     summarise,
     to_csv,
     to_json,
@@ -28,6 +29,9 @@ def add_report_command(add: AddCommand) -> None:
     report = add("report", _report, "Show results.")
     report.add_argument("run", type=Path, nargs="*", help="directories of runs")
     report.add_argument("--paper", action="store_true", help="also show the results of MLRC-Bench's paper")
+    report.add_argument(
+        "--process", action="store_true", help="also show how the agents worked; docs/metrics.md explains it"
+    )
     report.add_argument("--html", type=Path, help="write one page with everything, to open in a browser")
     report.add_argument("--markdown", type=Path, help="write the tables as Markdown")
     report.add_argument("--csv", type=Path, help="write one line per episode")
@@ -47,7 +51,9 @@ def _report(options: argparse.Namespace) -> int:
     results = [result for directory in options.run for result in _read(directory)]
     say(leaderboard_table(results))
     title = options.title or ", ".join(directory.name for directory in options.run)
-    summary = summarise(results, title, read_judgements(options.run))
+    summary = summarise(results, title, read_judgements(options.run), process=options.process)
+    if options.process:
+        say(process_table(summary.process))
     for path, write in ((options.markdown, to_markdown), (options.csv, to_csv), (options.json, to_json)):
         if path:
             replace_text(path, write(summary))

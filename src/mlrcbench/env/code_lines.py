@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 from mlrcbench.env import code_lines_child
 
@@ -31,13 +32,14 @@ def count_lines(sources: Sequence[str], method: str) -> tuple[int, int]:
     Returns:
         Statements in `sources`, docstrings not counted; statements in `method`, docstrings counted.
     """
-    counts = [_count_of(*pair) for pair in zip([*sources, method], _parse([*sources, method]), strict=True)]
+    texts = [*sources, method]
+    counts = [_count_of(*pair) for pair in zip(texts, parse_sources(texts, "lines"), strict=True)]
     return sum(plain for plain, _ in counts[:-1]), counts[-1][1]
 
 
-def _count_of(source: str, parsed: tuple[int, int] | None) -> tuple[int, int]:
+def _count_of(source: str, parsed: list[int] | None) -> tuple[int, int]:
     if parsed is not None:
-        return parsed
+        return parsed[0], parsed[1]
     if len(source) > _MAX_PARSED_CHARS:
         count = source.count("\n") + source.count(";")
     else:
@@ -45,11 +47,16 @@ def _count_of(source: str, parsed: tuple[int, int] | None) -> tuple[int, int]:
     return count, count
 
 
-def _parse(sources: Sequence[str]) -> list[tuple[int, int] | None]:
-    """The counts of each source; None for those that were not parsed."""
+def parse_sources(sources: Sequence[str], what: Literal["lines", "shapes"]) -> list[Any]:
+    """What the child process finds out about each source, as JSON types; None for those it did not parse.
+
+    Args:
+        sources: Texts of Python files; those with more than 200,000 characters are not parsed.
+        what: See `code_lines_child.py`.
+    """
     request = json.dumps([source if len(source) <= _MAX_PARSED_CHARS else "\0" for source in sources])
     child = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(Path(code_lines_child.__file__))],
+        [sys.executable, "-I", "-S", str(Path(code_lines_child.__file__)), what],
         cwd="/",
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -61,5 +68,6 @@ def _parse(sources: Sequence[str]) -> list[tuple[int, int] | None]:
         except subprocess.TimeoutExpired:
             child.kill()
             answer, _ = child.communicate()
-    counts = [tuple(entry) if entry else None for entry in map(json.loads, answer.splitlines())]
-    return [*counts, *[None] * (len(sources) - len(counts))]
+    lines = answer.splitlines(keepends=True)
+    parsed = [json.loads(line) for line in lines if line.endswith(b"\n")]
+    return [*parsed, *[None] * (len(sources) - len(parsed))]

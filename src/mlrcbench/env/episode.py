@@ -20,7 +20,7 @@ from mlrcbench.catalog.instances import Instance
 from mlrcbench.catalog.scale import better
 from mlrcbench.env.boundary import logged
 from mlrcbench.env.episode_files import EpisodeFiles
-from mlrcbench.env.evaluation import Evaluation, evaluate
+from mlrcbench.env.evaluation import Evaluation, evaluate, workspace_of
 from mlrcbench.env.settings import Settings
 from mlrcbench.env.workbench import ActionResult, Workbench
 from mlrcbench.errors import ActionError
@@ -103,14 +103,8 @@ class Episode:
         )
         self.meter = Meter(settings.budget_of(self._tier), spending=self.state)
         limits = competition.workspace_limits(instance.tier)
-        self.workspace = Workspace(
-            folder / "workspace",
-            starter=competition.starter_of(instance.tier),
-            statement=competition.statement_of(instance.tier),
-            editable=competition.card.editable,
-            views={DATA: instance.public},
-            limits=limits,
-        )
+        views = {DATA: instance.public}
+        self.workspace = workspace_of(competition, instance.tier, folder / "workspace", views)
         self.files = EpisodeFiles(self.workspace, folder / "outputs", instance.public, recorder, limits)
         self.files.create(from_starter=start is None)
         self._evaluation_sandbox: Sandbox | None = None

@@ -48,6 +48,27 @@ class Evaluation:
     kept: Workspace | None = None
 
 
+def workspace_of(
+    competition: Competition, tier: str, root: Path, views: Mapping[str, Path] | None = None
+) -> Workspace:
+    """The workspace of an episode in a folder, for example one that a record has kept.
+
+    Args:
+        competition: The competition, which has the starter and the statement.
+        tier: "mini" or "full".
+        root: The folder.
+        views: See `Workspace`; none by default.
+    """
+    return Workspace(
+        root,
+        starter=competition.starter_of(tier),
+        statement=competition.statement_of(tier),
+        editable=competition.card.editable,
+        views=views or {},
+        limits=competition.workspace_limits(tier),
+    )
+
+
 def evaluate(
     workspace: Workspace,
     competition: Competition,

@@ -14,7 +14,7 @@ continues where it was stopped. Every episode of the plan counts. One whose sand
 is played again once, and counts at most as what the first attempt had shown: nobody gains by breaking
 the library.
 
-- Holds: plans, the processes that play them, results; reports, judge studies, exports.
+- Holds: plans, the processes that play them, results; reports, judge studies, exports, bundles, boards.
 - May import: `agents`, `env`, `llm` and what these import.
 - Start reading at `grid.py`.
 
@@ -26,7 +26,8 @@ The files:
 - `local.py`, `ray_cluster.py`: where such processes run, this machine or a Ray cluster.
 - `grid.py`: plays all episodes, several at a time.
 - `results.py`: reads results; `leaderboard.py` summarises them.
-- `changes.py`: what an agent changed; `paper.py`: the results of MLRC-Bench's paper.
+- `process_metrics.py`: how an agent worked; `changes.py`: what it changed.
+- `paper.py`: the results of MLRC-Bench's paper.
 - `drawing.py`: matplotlib, and colours for figures.
 """
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mlrcbench.catalog.registry import get_competition
-from mlrcbench.errors import MlrcbenchError, WorkspaceError
-from mlrcbench.storage.layout import EVALUATED_WORKSPACE
-from mlrcbench.storage.record import Record, kept_folder
+from mlrcbench.errors import MlrcbenchError
+from mlrcbench.storage.layout import EVALUATED_WORKSPACE, STATEMENT
+from mlrcbench.storage.record import Header, Record, kept_folder
 from mlrcbench.storage.strict import open_regular
 from mlrcbench.storage.trees import load_tree, walk
 
@@ -25,32 +25,52 @@ def changes(record: Record) -> str:
     if not folders:
         return ""
     try:
-        layers = get_competition(record.header.competition).starter_of(record.header.tier)
-    except MlrcbenchError as error:  # a competition or a tier that does not exist here
+        return _diff(starter_texts(record.header), folders[-1])
+    except MlrcbenchError as error:  # no such competition or tier here, or a record that no episode wrote
         return f"({error})"
-    starter = {path: (content or b"").decode() for path, _, content in load_tree(*layers)}
-    try:
-        return _diff(starter, folders[-1])
-    except WorkspaceError as error:  # a record that no episode wrote
-        return f"({error})"
+
+
+def starter_texts(header: Header) -> dict[str, str]:
+    """The text files that an episode began with, by relative path.
+
+    Raises:
+        RegistryError: The competition or the tier does not exist here.
+    """
+    layers = get_competition(header.competition).starter_of(header.tier)
+    return {path: (content or b"").decode("utf-8", "replace") for path, _, content in load_tree(*layers)}
+
+
+def kept_texts(folder: Path, suffix: str = "") -> Iterator[tuple[str, str]]:
+    """Relative path and text of each file of a kept workspace that is not very long.
+
+    Args:
+        folder: A folder of a record, which may be somebody else's.
+        suffix: How the names of the files end.
+
+    Raises:
+        WorkspaceError: The folder exceeds the bounds of a workspace.
+    """
+    for entry in walk(folder):
+        short = entry.is_file and entry.info.st_size <= _FILE_BYTES
+        if not short or entry.path == STATEMENT or not entry.path.endswith(suffix):
+            continue
+        try:
+            with open_regular(folder / entry.path, _FILE_BYTES) as file:
+                text = file.read().decode("utf-8", "replace")
+        except (OSError, ValueError):
+            continue
+        yield entry.path, text
 
 
 def _diff(starter: Mapping[str, str], folder: Path) -> str:
     """The differences, file by file, up to a length that no method has."""
     parts: list[str] = []
-    for entry in walk(folder):
-        if not entry.is_file or entry.path == "statement.md" or entry.info.st_size > _FILE_BYTES:
-            continue
+    for path, new in kept_texts(folder):
         if sum(map(len, parts)) > _TOTAL_CHARS:
             break
-        try:
-            with open_regular(folder / entry.path, _FILE_BYTES) as file:
-                new = file.read().decode("utf-8", "replace")
-        except (OSError, ValueError):
-            continue
-        old = starter.get(entry.path, "")
+        old = starter.get(path, "")
         if new != old:
-            parts.append(_file_diff(entry.path, old.splitlines(), new.splitlines()))
+            parts.append(_file_diff(path, old.splitlines(), new.splitlines()))
     return "\n".join(parts)
 
 

@@ -171,6 +171,19 @@ def read_plan(directory: Path) -> Plan:
         raise _no_run(directory, error) from None
 
 
+def read_plan_entries(directory: Path) -> dict[str, Any]:
+    """The entries of a run's plan as JSON types, of which its agents are checked to be texts.
+
+    Raises:
+        RunError: The directory holds no run.
+    """
+    data = _read(directory)
+    try:
+        return {**data, "agents": [json_text(name) for name in json_list(data["agents"])]}
+    except (ValueError, TypeError, KeyError) as error:
+        raise _no_run(directory, error) from None
+
+
 def read_assignments(directory: Path) -> list[Assignment]:
     """The episodes of a run's plan, whether or not its agents and competitions exist here.
 

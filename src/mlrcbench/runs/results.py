@@ -33,6 +33,7 @@ ATTEMPTS = 2
 Outcome = Literal["played", "agent failed", "infrastructure failed", "missing"]
 _MAX_BYTES = 64 << 20
 _MAX_IMPROVEMENT = 1e100  # so that means and variances are finite
+_MAX_COST = 1e12  # so that sums are finite
 _log = logging.getLogger(__name__)
 
 
@@ -215,6 +216,9 @@ def _read(folder: Path, path: Path) -> Result | None:
         scores = stored.dev if stored.test is None else (stored.test, *stored.dev)
         if any(abs(score.improvement or 0.0) > _MAX_IMPROVEMENT for score in scores):
             raise ValueError("a score in it is too large")
+        money = stored.usage.money if stored.usage else None
+        if max(abs(stored.seconds), abs(money or 0.0)) > _MAX_COST:
+            raise ValueError("its seconds or its cost are too large")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:

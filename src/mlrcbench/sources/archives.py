@@ -32,13 +32,14 @@ def stem(name: str) -> str:
     )
 
 
-def unpack(archive: Path, folder: Path, *, max_bytes: int) -> None:
+def unpack(archive: Path, folder: Path, *, max_bytes: int, max_entries: int | None = None) -> None:
     """Unpack a zip or tar archive into a new folder.
 
     Args:
         archive: The archive, whose suffix says which kind it is.
         folder: The folder to make; one that exists is replaced.
         max_bytes: Largest size of all members together, unpacked.
+        max_entries: Largest number of files and folders; a million by default.
 
     Raises:
         DataError: The archive is damaged, too large, or reaches out of its folder, or the disk is full.
@@ -47,7 +48,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int) -> None:
     try:
         remove_tree(scratch)
         scratch.mkdir(parents=True)
-        _fill(scratch, archive, max_bytes)
+        _fill(scratch, archive, max_bytes, MAX_ENTRIES if max_entries is None else max_entries)
         remove_tree(folder)
         os.rename(scratch, folder)
     except DataError:
@@ -61,9 +62,9 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int) -> None:
         remove_tree(scratch)
 
 
-def _fill(scratch: Path, archive: Path, max_bytes: int) -> None:
+def _fill(scratch: Path, archive: Path, max_bytes: int, max_entries: int) -> None:
     """Write the files of an archive into a folder."""
-    remaining, entries = max_bytes, MAX_ENTRIES
+    remaining, entries = max_bytes, max_entries
     for name, reader in members(archive):
         entries -= 1
         if reader is not None:
@@ -76,7 +77,7 @@ def _fill(scratch: Path, archive: Path, max_bytes: int) -> None:
                         raise DataError(f"{archive.name} unpacks to more than {max_bytes:,} bytes")
                     file.write(chunk)
         if entries < 0:
-            raise DataError(f"{archive.name} has more than {MAX_ENTRIES:,} files and folders")
+            raise DataError(f"{archive.name} has more than {max_entries:,} files and folders")
 
 
 def _make_folders(folder: Path, names: tuple[str, ...]) -> int:

@@ -96,6 +96,26 @@ def test_an_episode_is_described_in_detail(results: list[Result]) -> None:
     assert main(command[1:]) == 0
 
 
+def test_how_agents_worked_is_shown_if_it_is_asked_for(
+    results: list[Result], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table, Markdown, JSON and page have the means of what each episode's details say."""
+    run = results[0].folder.parents[1]
+    files = {name: tmp_path / name for name in ("markdown", "json", "html")}
+    assert main(["report", str(run), "--process", *(f"--{name}={path}" for name, path in files.items())]) == 0
+    assert "share of the former" in capsys.readouterr().out
+    process = json.loads(files["json"].read_text())["process"]
+    details = [describe_episode(one)["process"] for one in results if one.assignment.agent == "reference"]
+    for name, mean in process["reference"].items():
+        values = [one[name] for one in details if one[name] is not None]
+        assert mean == (pytest.approx(sum(values) / len(values)) if values else None)
+    assert process["reference"]["algorithm_changes"] == 1
+    assert process["baseline"]["algorithm_changes"] == 0
+    assert "## How the agents worked" in files["markdown"].read_text()
+    assert [row[0] for row in embedded(files["html"])["process"]] == ["agent", *process]
+    assert summarise(results).process == {}
+
+
 def test_long_texts_are_cut_and_say_so(results: list[Result]) -> None:
     """An episode's part of the page is bounded."""
     record = results[0].folder / str(results[0].record) / "record.jsonl"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
 from mlrcbench.errors import RecordError
 from mlrcbench.runs import Result
 from mlrcbench.runs.changes import changes
+from mlrcbench.runs.process_metrics import process_metrics
 from mlrcbench.storage.record import EvaluationRecord, Header, StepRecord, read_record
 from mlrcbench.text import cut
 
@@ -43,6 +45,7 @@ def describe_episode(result: Result) -> dict[str, Any]:
         "steps": [_step(row) for row in record.steps[:_STEPS]],
         "left_out": max(0, len(record.steps) - _STEPS),
         "evaluations": [_evaluation(row) for row in record.evaluations],
+        "process": dataclasses.asdict(process_metrics(record)),
         "changes": cut(changes(record), _DIFF_CHARS),
         "ending": record.footer.ending if record.footer else "broken off",
     }

@@ -12,6 +12,7 @@ from mlrcbench.aggregates import padded_mean, pass_at_k, relative_cost, succeede
 from mlrcbench.errors import RunError
 from mlrcbench.runs import Result, Row, leaderboard
 from mlrcbench.runs.leaderboard import scores_by_competition
+from mlrcbench.runs.report.process_table import process_means
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Report:
         episodes: One short dict of JSON types per episode; see `_episode`.
         results: The results from which all this is computed.
         judgements: Summaries of judge studies; see `mlrcbench.runs.judge`.
+        process: Agent -> process metric -> mean, if they were asked for; see `process_means`.
     """
 
     title: str
@@ -44,6 +46,7 @@ class Report:
     episodes: list[dict[str, Any]]
     results: list[Result]
     judgements: list[dict[str, Any]]
+    process: dict[str, dict[str, float | None]]
 
 
 CURVES = {
@@ -54,7 +57,11 @@ CURVES = {
 
 
 def summarise(
-    results: Sequence[Result], title: str = "mlrcbench", judgements: Sequence[dict[str, Any]] = ()
+    results: Sequence[Result],
+    title: str = "mlrcbench",
+    judgements: Sequence[dict[str, Any]] = (),
+    *,
+    process: bool = False,
 ) -> Report:
     """Compute all figures of a report.
 
@@ -62,6 +69,7 @@ def summarise(
         results: Results of one or several runs.
         title: The page's title.
         judgements: See `mlrcbench.runs.judge.read_judgement`.
+        process: Whether to compute the process metrics, which reads every record.
 
     Raises:
         RunError: `results` is empty.
@@ -83,6 +91,7 @@ def summarise(
         episodes=[_episode(one) for one in results],
         results=list(results),
         judgements=list(judgements),
+        process=process_means(results) if process else {},
     )
 
 

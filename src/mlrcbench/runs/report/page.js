@@ -106,6 +106,13 @@
     ...kinds.map((kind) => column(kind, (entry) => entry.counts[kind], (entry) => String(entry.counts[kind]))),
   ], outcomes);
 
+  // Process metrics, if they were asked for: a heading, then a row of texts for each agent.
+  const [titles, ...processes] = data.process;
+  document.getElementById("working").hidden = processes.length === 0;
+  const leading = (text) => (text === "-" ? null : Number.parseFloat(text));
+  plain("process", titles.map((title, index) => column(title,
+    (entry) => (index === 0 ? entry[0] : leading(entry[index])), (entry) => entry[index])), processes);
+
   // Judge studies, where there are any.
   const signed = (value) => (value === null || value === undefined ? "–" : (value > 0 ? "+" : "") + value.toFixed(2));
   const judged = data.judgements.flatMap((judgement) => judgement.correlations);
@@ -194,6 +201,10 @@
         : `${score.outcome}: ${score.reason}`;
       parts.push(make("p", `${score.split}, after step ${score.after_step}: ${result}; ${number(score.wall_seconds)} s, ` +
         `${number(score.cpu_seconds)} CPU s, ${score.memory_mb} MiB, ${score.logical_lines} logical lines`));
+    }
+    if (episode.process) {
+      const lines = Object.entries(episode.process).map(([name, value]) => `${name.replaceAll("_", " ")}: ${number(value)}`);
+      parts.push(fold("How the agent worked", lines.join("\n")));
     }
     if (episode.changes) parts.push(fold("What it changed in the starter", episode.changes));
     for (const step of episode.steps) {

@@ -21,18 +21,29 @@ from typing import Any
 from mlrcbench.runs.report.episode_details import describe_episode
 from mlrcbench.runs.report.figures import Report
 from mlrcbench.runs.report.plots import draw_all
+from mlrcbench.runs.report.process_table import process_rows
+from mlrcbench.runs.results import Result
 from mlrcbench.storage.durable import replace_text
 
 _HERE = Path(__file__).parent
 
 
-def write_html(report: Report, path: Path, on_episode: Callable[[], None] | None = None) -> None:
+def write_html(
+    report: Report,
+    path: Path,
+    on_episode: Callable[[], None] | None = None,
+    *,
+    plots: bool = True,
+    describe: Callable[[Result], dict[str, Any]] = describe_episode,
+) -> None:
     """Write the page, in one step.
 
     Args:
         report: See `summarise`.
         path: The file to write.
         on_episode: Called after each episode has been read.
+        plots: Whether to draw curves.
+        describe: Returns what is shown of an episode.
 
     Raises:
         RegistryError: matplotlib is not installed.
@@ -42,7 +53,7 @@ def write_html(report: Report, path: Path, on_episode: Callable[[], None] | None
     digest = base64.b64encode(hashlib.sha256(f"\n{script}".encode()).digest()).decode()
     figures = "".join(
         f"<figure><figcaption>{html.escape(title)}</figcaption>{svg}</figure>"
-        for title, svg in draw_all(report).items()
+        for title, svg in (draw_all(report) if plots else {}).items()
     )
     page = string.Template((_HERE / "page.html").read_text("utf-8")).substitute(
         policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
@@ -50,17 +61,20 @@ def write_html(report: Report, path: Path, on_episode: Callable[[], None] | None
         style=(_HERE / "page.css").read_text("utf-8"),
         count=len(report.episodes),
         version=report.version,
-        figures=figures or "<p>No curves: each agent has one trial of one evaluation.</p>",
-        data=_embed(_data(report, on_episode)),
+        figures=figures
+        or f"<p>No curves{': each agent has one trial of one evaluation' if plots else ''}.</p>",
+        data=_embed(_data(report, describe, on_episode)),
         script=script,
     )
     replace_text(path, page)
 
 
-def _data(report: Report, on_episode: Callable[[], None] | None) -> dict[str, Any]:
+def _data(
+    report: Report, describe: Callable[[Result], dict[str, Any]], on_episode: Callable[[], None] | None
+) -> dict[str, Any]:
     packed = []
     for result in report.results:
-        packed.append(_pack(describe_episode(result)))
+        packed.append(_pack(describe(result)))
         if on_episode is not None:
             on_episode()
     return {
@@ -79,6 +93,7 @@ def _data(report: Report, on_episode: Callable[[], None] | None) -> dict[str, An
         ],
         "best": report.best,
         "judgements": report.judgements,
+        "process": process_rows(report.process),
         "episodes": report.episodes,
         "packed": packed,
     }

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlrcbench.runs.report.figures import Report
+from mlrcbench.runs.report.process_table import process_rows
 
 
 def to_markdown(report: Report) -> str:
@@ -39,6 +40,11 @@ def to_markdown(report: Report) -> str:
     lines += ["", "## Chance of a success within k trials", "", "| agent | k = 1, 2, ... |", "|---|---|"]
     for agent, curve in report.pass_at.items():
         lines.append(f"| {_cell(agent)} | {', '.join(f'{value:.2f}' for value in curve)} |")
+    if report.process:
+        header, *rows = process_rows(report.process)
+        lines += ["", "## How the agents worked", ""]
+        lines += [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+        lines += [f"| {' | '.join(map(_cell, row))} |" for row in rows]
     for judgement in report.judgements:
         lines += ["", *_judgement(judgement)]
     return "\n".join(lines) + f"\n\nmlrcbench {report.version}, {len(report.episodes)} episodes\n"
@@ -82,6 +88,7 @@ def to_json(report: Report) -> str:
         "costs": report.costs,
         "episodes": report.episodes,
         "judgements": report.judgements,
+        "process": report.process,
     }
     return json.dumps(figures, indent=1, allow_nan=False) + "\n"
 
