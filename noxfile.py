@@ -27,6 +27,13 @@ nox.options.sessions = ["lint", "types", "tests", OTHER_MCP, "build"]
 WITHOUT_TORCH = ("gymnasium", "numpy", "safetensors", "tqdm", "typing-extensions")
 TESTING = ("pytest<9.2", "pytest-xdist", "hypothesis")
 LINTERS = ("ruff>=0.9", "typos>=1.30")
+# MkDocs finds the theme and the docstrings, ruff lays signatures out, selenium opens the pages.
+SITE = (
+    "mkdocs-material>=9.6,<10",
+    "mkdocstrings[python]>=1,<2",
+    "ruff>=0.9",
+    "selenium>=4.20",
+)
 # What the versions of our dependencies can change: the core without sandboxes, on the template.
 CORE = (
     "tests/catalog",
@@ -104,6 +111,16 @@ def contract(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Each example and the code in the documentation run; a part of `tests`."""
     pytest(session, "tests/test_examples.py", "tests/test_docs.py")
+
+
+@nox.session(requires=["develop"])
+def site(session: nox.Session) -> None:
+    """The documentation as a site, in `site/`; every link is followed, and every page opened in a browser."""
+    session.install("--no-compile", *WITHOUT_TORCH, *SITE)
+    session.install("--no-deps", "-e", ".")
+    check(session, "python", "-m", "tools.draw_ladders")  # loads the methods, some of which need torch
+    session.run("python", "-m", "mkdocs", "build", "--strict", "--quiet", env={"NO_MKDOCS_2_WARNING": "1"})
+    session.run("python", "-m", "tools.site_check", *session.posargs)
 
 
 @nox.session(venv_backend="none", requires=["develop"])

@@ -25,7 +25,8 @@ from tools.site_commands import list_commands
 
 ROOT = Path(__file__).resolve().parents[1]
 # Files outside of `docs/` that are pages of the site, and README, whose place the landing page takes.
-OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "README.md": "index.md"}
+LANDING = "index.md"
+OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "README.md": LANDING}
 COMMANDS_MARK = "<!-- commands -->"
 MAX_BYTES = 60_000  # of a file's text that its page shows
 LEXERS = {".py": "python", ".toml": "toml", ".md": "markdown", ".jsonl": "json"}
@@ -42,7 +43,7 @@ def on_files(files: Files, config: Any) -> Files:
             nav = InclusionLevel.INCLUDED
             files.append(File.generated(config, uri, content=pages[uri], inclusion=nav))
     linked = {path for uri, text in pages.items() for path in _outside(text, origin_of(uri))}
-    for path in sorted(linked | {module for path in linked for module in _modules(ROOT / path)}):
+    for path in sorted(linked | {module for folder in linked for module in _modules(ROOT / folder)}):
         hidden = InclusionLevel.NOT_IN_NAV
         files.append(File.generated(config, uri_of(path), content=source_page(path), inclusion=hidden))
     for picture in [file for file in files if file.src_uri.endswith(".svg")]:
@@ -57,6 +58,8 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Make links and pictures of a page lead to what the site has."""
     uri: str = page.file.src_uri
     markdown = markdown.replace(COMMANDS_MARK, list_commands())
+    if uri == LANDING:
+        page.meta["hide"] = ["navigation", "toc"]
     if uri.startswith("source/"):
         return markdown
 
@@ -69,7 +72,7 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
 def origin_of(uri: str) -> str:
     """The repository's file that a page is made of."""
-    names = {page: name for name, page in OUTSIDE.items() if page != "index.md"}
+    names = {page: name for name, page in OUTSIDE.items() if page != LANDING}
     return names.get(uri, f"docs/{uri}")
 
 
@@ -131,5 +134,5 @@ def variants(svg: str) -> dict[str, str]:
     if media.search(svg):
         return {"light": media.sub("", svg), "dark": media.sub(r"\1", svg)}
     clear = re.sub(r"fill: #ffffff", "fill: none", svg)
-    dark = clear.replace("#000000", "#e6edf3").replace('<svg ', '<svg fill="#e6edf3" ', 1)
+    dark = clear.replace("#000000", "#e6edf3").replace("<svg ", '<svg fill="#e6edf3" ', 1)
     return {"light": clear, "dark": dark}

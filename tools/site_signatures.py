@@ -1,7 +1,7 @@
 """The actions' arguments in the API reference, with their defaults and descriptions; griffe calls it.
 
-An action declares an argument as `command: str = _argument("The command, ...", ...)`. Readers of the reference
-want to see `command: str`, and the description below it.
+An action declares an argument as `command: str = _argument("The command, ...", ...)`. Readers of the
+reference want to see `command: str`, and the description below it.
 """
 
 from __future__ import annotations
