@@ -20,7 +20,7 @@ nox.options.reuse_existing_virtualenvs = True
 # Those frameworks that go together are in `develop`, so that `tests` plays them too.
 MCP = ("1.30.0", "2.3.0")
 OTHER_MCP = f"peer_mcp(version='{MCP[-1]}')"  # the major that `develop` has not
-nox.options.sessions = ["lint", "types", "tests", OTHER_MCP, "build"]
+nox.options.sessions = ["lint", "types", "tests", OTHER_MCP, "build", "site"]
 # Every framework also has a session with an environment of its own, as users do: `nox -t peers`.
 # In CPU seconds on two slow cores, installation + tests: inspect 40 + 21, sdks 32 + 25,
 # trl 15 (PyTorch being there) + 24, harbor 48 + 7, mcp 6 + 10, openenv 22 + 37, verifiers 26 + 35.
@@ -74,9 +74,9 @@ def develop(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Play one episode of backdoor-trigger by the scripted reference agent."""
+    """Play one episode of llm-merging by the scripted reference agent."""
     install(session)
-    session.run("mlrcbench", "run", "backdoor-trigger", "--agent", "reference", *session.posargs)
+    session.run("mlrcbench", "run", "llm-merging", "--agent", "reference", *session.posargs)
 
 
 @nox.session

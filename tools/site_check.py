@@ -3,8 +3,9 @@
     python -m tools.site_check [--pictures FOLDER] [PAGE ...]
 
 Every link and anchor of every page is followed. Where Chromium and its driver are installed, each page of the
-navigation is opened as well, on a desktop in light colours and on a phone in dark ones: it must not complain, load nothing from a network, not be wider than the window, and the search must find what it
-is asked for. With `--pictures`, what the browser shows is kept, in all four ways.
+navigation is opened as well, on a desktop in light colours and on a phone in dark ones: it must not complain,
+load nothing from a network, and not be wider than the window; and the search must find what it is asked for.
+With `--pictures`, what the browser shows is kept, in all four ways.
 """
 
 from __future__ import annotations
