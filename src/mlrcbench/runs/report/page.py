@@ -20,6 +20,7 @@ from typing import Any
 
 from mlrcbench.runs.report.episode_details import describe_episode
 from mlrcbench.runs.report.figures import Report
+from mlrcbench.runs.report.gap_figure import draw_gaps
 from mlrcbench.runs.report.plots import draw_all
 from mlrcbench.storage.durable import replace_text
 
@@ -50,6 +51,7 @@ def write_html(report: Report, path: Path, on_episode: Callable[[], None] | None
         style=(_HERE / "page.css").read_text("utf-8"),
         count=len(report.episodes),
         version=report.version,
+        gaps=draw_gaps(report),
         figures=figures or "<p>No curves: each agent has one trial of one evaluation.</p>",
         data=_embed(_data(report, on_episode)),
         script=script,
