@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+import mlrcbench
 from mlrcbench.cli.main import _parser
 from mlrcbench.storage.record import ROWS
-from tools import architecture, episode_picture, record_keys
+from tools import architecture, costs, episode_picture, record_keys
 from tools.api import read_snapshot
 from tools.draw_ladders import logs, picture_of
 
@@ -109,6 +110,12 @@ def test_the_picture_of_an_episode_is_up_to_date() -> None:
     assert episode_picture.PICTURE.read_text("utf-8") == picture
     assert len(episode_picture.published()) > 3
     assert all(f">{name}</text>" in picture for name, _ in episode_picture.published())
+
+
+def test_the_table_of_costs_is_up_to_date() -> None:
+    """If not, `python -m tools.costs` writes it; it has every competition that was calibrated."""
+    assert costs.fresh() == {costs.PAGE: costs.PAGE.read_text("utf-8")}
+    assert all(f"[{card.id}](" in costs.table() for card in mlrcbench.list_competitions())
 
 
 def test_the_architecture_page_is_up_to_date() -> None:
