@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +12,12 @@ from mlrcbench.env.research_env import ResearchEnv
 from mlrcbench.errors import ActionError
 from mlrcbench.protocol.actions import Evaluate, Run, Submit, name_of, parse
 from mlrcbench.runs import Assignment
+from mlrcbench.runs.newest_output import last_line
 from mlrcbench.runs.plan import EPISODES
 from mlrcbench.runs.results import RECORDS
-from mlrcbench.storage.layout import EVALUATION_OUTPUT, EVALUATIONS, OUTPUTS
 from mlrcbench.text import one_line
 
 _TITLE_CHARS = 200
-_LINE_CHARS = 200
-_TAIL_BYTES = 4096
 
 
 class EpisodeWatch:
@@ -151,37 +146,3 @@ def title(action: Any) -> str:
         return "no action"
     subject = str(getattr(parsed, "path", getattr(parsed, "command", "")))
     return one_line(f"{name_of(parsed)} {subject[:_TITLE_CHARS]}".strip())
-
-
-def last_line(record: Path | None, since: float) -> str:
-    """The last line that a command or an evaluation of an episode has printed so far.
-
-    Args:
-        record: The directory of the episode's record.
-        since: Time stamp; what was written before it is not looked at.
-    """
-    newest, when = None, since
-    for path in _logs(record) if record is not None else ():
-        try:
-            modified = path.stat().st_mtime
-        except OSError:
-            continue
-        if modified >= when:
-            newest, when = path, modified
-    if newest is None:
-        return ""
-    try:
-        with newest.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-            text = file.read(_TAIL_BYTES).decode("utf-8", "replace")
-    except OSError:  # it was removed in the meantime
-        return ""
-    # A carriage return begins a line again, as progress bars do.
-    lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
-    return one_line(lines[-1].strip()[:_LINE_CHARS]) if lines else ""
-
-
-def _logs(record: Path) -> Iterator[Path]:
-    """The files that receive the outputs of commands and evaluations while these run."""
-    yield from (record / OUTPUTS).glob("*.txt")
-    yield from (folder / EVALUATION_OUTPUT for folder in (record / EVALUATIONS).glob("*"))

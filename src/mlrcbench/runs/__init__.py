@@ -27,6 +27,7 @@ The files:
 - `grid.py`: plays all episodes, several at a time.
 - `results.py`: reads results; `leaderboard.py` summarises them.
 - `changes.py`: what an agent changed; `paper.py`: the results of MLRC-Bench's paper.
+- `newest_output.py`: what an episode's code prints while it runs; `viewer/`: a page that shows it.
 - `drawing.py`: matplotlib, and colours for figures.
 """
 
