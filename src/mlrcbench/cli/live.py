@@ -80,6 +80,7 @@ class EpisodeWatch:
     def _times(self, action: Any) -> str:
         """How long the step may take, how long the last evaluation took, and what is left of the episode."""
         limits = self._env.tier.limits
+        self._evaluates = False
         try:
             parsed = parse(action)
         except ActionError:

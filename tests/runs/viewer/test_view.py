@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -148,6 +149,9 @@ def test_new_lines_come_once(record: Path, tmp_path: Path) -> None:
     first = watched.episode(copy.name, 0)
     assert [row["kind"] for row in first["rows"]] == ["header", "step"]
     assert watched.episode(copy.name, first["position"])["rows"] == []
+    assert watched.episodes()[0]["state"] == "playing"
+    os.utime(copy / RECORD_FILE, (time.time() - 7200, time.time() - 7200))
+    assert watched.episodes()[0]["state"] == "playing, or broken off"
     (copy / RECORD_FILE).write_bytes(b"".join(lines))
     rest = watched.episode(copy.name, first["position"])
     assert [row["kind"] for row in rest["rows"]].count("step") == 5

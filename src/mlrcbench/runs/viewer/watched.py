@@ -40,6 +40,7 @@ MAX_EPISODES = 5_000
 _MAX_ROWS = 100  # of an episode, in one answer
 _MAX_CHARS = 20_000  # of an action, or of a body
 _TAIL_BYTES = 1 << 18
+_SILENT_SECONDS = 3600  # after which an episode without an end may have been broken off
 
 
 class Watched:
@@ -125,6 +126,8 @@ class Watched:
             row |= self._cached(record / RECORD_FILE, lambda: _summary(record))
         if folder is not None and (folder / RESULT).is_file():
             row |= self._cached(folder / RESULT, lambda: _result(folder))
+        if row["state"] == "playing" and row["updated"] > _SILENT_SECONDS:
+            row["state"] = "playing, or broken off"
         return row
 
     def _cached(self, path: Path, read: Any) -> dict[str, Any]:
