@@ -20,13 +20,20 @@ nox.options.reuse_existing_virtualenvs = True
 # Those frameworks that go together are in `develop`, so that `tests` plays them too.
 MCP = ("1.30.0", "2.3.0")
 OTHER_MCP = f"peer_mcp(version='{MCP[-1]}')"  # the major that `develop` has not
-nox.options.sessions = ["lint", "types", "tests", OTHER_MCP, "build"]
+nox.options.sessions = ["lint", "types", "tests", OTHER_MCP, "build", "site"]
 # Every framework also has a session with an environment of its own, as users do: `nox -t peers`.
 # In CPU seconds on two slow cores, installation + tests: inspect 40 + 21, sdks 32 + 25,
 # trl 15 (PyTorch being there) + 24, harbor 48 + 7, mcp 6 + 10, openenv 22 + 37, verifiers 26 + 35.
 WITHOUT_TORCH = ("gymnasium", "numpy", "safetensors", "tqdm", "typing-extensions")
 TESTING = ("pytest<9.2", "pytest-xdist", "hypothesis")
 LINTERS = ("ruff>=0.9", "typos>=1.30")
+# MkDocs finds the theme and the docstrings, ruff lays signatures out, selenium opens the pages.
+SITE = (
+    "mkdocs-material>=9.6,<10",
+    "mkdocstrings[python]>=1,<2",
+    "ruff>=0.9",
+    "selenium>=4.20",
+)
 # What the versions of our dependencies can change: the core without sandboxes, on the template.
 CORE = (
     "tests/artefacts",
@@ -66,9 +73,9 @@ def develop(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Play one episode of backdoor-trigger by the scripted reference agent."""
+    """Play one episode of llm-merging by the scripted reference agent."""
     install(session)
-    session.run("mlrcbench", "run", "backdoor-trigger", "--agent", "reference", *session.posargs)
+    session.run("mlrcbench", "run", "llm-merging", "--agent", "reference", *session.posargs)
 
 
 @nox.session
@@ -103,6 +110,16 @@ def contract(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Each example and the code in the documentation run; a part of `tests`."""
     pytest(session, "tests/test_examples.py", "tests/test_docs.py")
+
+
+@nox.session(requires=["develop"])
+def site(session: nox.Session) -> None:
+    """The documentation as a site, in `site/`; every link is followed, and every page opened in a browser."""
+    session.install("--no-compile", *WITHOUT_TORCH, *SITE)
+    session.install("--no-deps", "-e", ".")
+    check(session, "python", "-m", "tools.draw_ladders")  # loads the methods, some of which need torch
+    session.run("python", "-m", "mkdocs", "build", "--strict", "--quiet", env={"NO_MKDOCS_2_WARNING": "1"})
+    session.run("python", "-m", "tools.site_check", *session.posargs)
 
 
 @nox.session(venv_backend="none", requires=["develop"])

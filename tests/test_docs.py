@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+import mlrcbench
 from mlrcbench.cli.main import _parser
 from mlrcbench.storage.record import ROWS
-from tools import architecture, record_keys
+from tools import architecture, costs, episode_picture, record_keys
+from tools.api import read_snapshot
 from tools.draw_ladders import logs, picture_of
 
 ROOT = Path(__file__).parents[1]
@@ -86,6 +88,34 @@ def test_the_glossary_names_what_the_files_define() -> None:
         text = (page.parent / link).resolve().read_text("utf-8")
         for name in re.findall(r"\w+", names):
             assert re.search(rf"^\s*(?:def |class )?{name}\b", text, re.MULTILINE), f"{link} lacks {name}"
+
+
+def test_the_reference_has_every_public_name() -> None:
+    """Each public name is on one page of `docs/reference/`, under the path by which it is imported."""
+    pages = sorted((ROOT / "docs" / "reference").glob("*.md"))
+    listed = [
+        name for page in pages for name in re.findall(r"^::: (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    ]
+    api = {module: {name for name in names if "." not in name} for module, names in read_snapshot().items()}
+    face = api.pop("mlrcbench")
+    # What can be imported as `mlrcbench.play` is not listed as `mlrcbench.agents.play` again.
+    inner = {f"mlrcbench.{module}.{name}" for module, names in api.items() for name in names - face}
+    others = {"mlrcbench.integrations.smolagents.run", "mlrcbench.env.settings.Settings"}
+    assert sorted(listed) == sorted({f"mlrcbench.{name}" for name in face} | inner | others)
+
+
+def test_the_picture_of_an_episode_is_up_to_date() -> None:
+    """If not, `python -m tools.episode_picture` writes it; it names the published methods of its ladder."""
+    picture = episode_picture.draw()
+    assert episode_picture.PICTURE.read_text("utf-8") == picture
+    assert len(episode_picture.published()) > 3
+    assert all(f">{name}</text>" in picture for name, _ in episode_picture.published())
+
+
+def test_the_table_of_costs_is_up_to_date() -> None:
+    """If not, `python -m tools.costs` writes it; it has every competition that was calibrated."""
+    assert costs.fresh() == {costs.PAGE: costs.PAGE.read_text("utf-8")}
+    assert all(f"[{card.id}](" in costs.table() for card in mlrcbench.list_competitions())
 
 
 def test_the_architecture_page_is_up_to_date() -> None:

@@ -61,14 +61,21 @@ class Svg:
         place = f'x="{x:g}" y="{y:g}"' + ("" if anchor == "start" else f' text-anchor="{anchor}"')
         self._elements.append(f'<text class="{kind}" {place}>{escape(words, quote=False)}</text>')
 
-    def arrow(self, points: list[Point], colour: str = "line", *, dashed: bool = False) -> None:
-        """A line with rounded corners and a head at its last point; `colour` is one of `_ARROWS`."""
+    def dot(self, x: float, y: float, colour: str = "line", radius: float = 6.0) -> None:
+        """A filled circle."""
+        self._elements.append(f'<circle cx="{x:g}" cy="{y:g}" r="{radius:g}" style="fill:var(--{colour})"/>')
+
+    def arrow(
+        self, points: list[Point], colour: str = "line", *, dashed: bool = False, head: bool = True
+    ) -> None:
+        """A line with rounded corners, and a head at its last point; `colour` is one of `_ARROWS`."""
         style = ' class="dashed"' if dashed else ""
-        ends = f'style="stroke:var(--{colour})" marker-end="url(#{colour})"'
+        end = f' marker-end="url(#{colour})"' if head else ""
+        ends = f'style="stroke:var(--{colour})"{end}'
         self._elements.append(f'<path{style} d="{_rounded(points)}" {ends}/>')
 
-    def render(self, width: float, height: float) -> str:
-        """The whole picture."""
+    def render(self, width: float, height: float, scale: float = 1.0) -> str:
+        """The whole picture, `scale` times as large as its coordinates say where there is room for it."""
         light = "".join(f"--{name}:{pair[0]};" for name, pair in _COLOURS.items())
         dark = "".join(f"--{name}:{pair[1]};" for name, pair in _COLOURS.items())
         heads = "\n".join(
@@ -77,7 +84,7 @@ class Svg:
             f'style="stroke:none;fill:var(--{name})"/></marker>'
             for name in _ARROWS
         )
-        size = f'viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
+        size = f'viewBox="0 0 {width:g} {height:g}" width="{width * scale:g}" height="{height * scale:g}"'
         lines = [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
             f"<title>{escape(self._title, quote=False)}</title>",

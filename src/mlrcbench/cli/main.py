@@ -26,6 +26,7 @@ from mlrcbench.cli.record_commands import add_record_commands
 from mlrcbench.cli.report_command import add_report_command
 from mlrcbench.cli.run_command import add_run_command
 from mlrcbench.cli.serve_command import add_server_commands
+from mlrcbench.cli.view_command import add_view_command
 from mlrcbench.errors import MlrcbenchError
 
 _ADVICE = {
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_catalog_commands(add)
     add_run_command(add)
+    add_view_command(add)
     add_record_commands(add)
     add_author_commands(add)
     add_server_commands(add)

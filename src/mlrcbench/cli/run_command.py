@@ -27,6 +27,7 @@ from mlrcbench.agents.styles import STYLES
 from mlrcbench.catalog.card import Card
 from mlrcbench.catalog.competition import Competition
 from mlrcbench.catalog.ladder import standing
+from mlrcbench.cli.live import EpisodeWatch, RunWatch
 from mlrcbench.cli.options import (
     AddCommand,
     add_running_options,
@@ -36,15 +37,13 @@ from mlrcbench.cli.options import (
     read_settings,
 )
 from mlrcbench.cli.progress import Bar, Progress, say
-from mlrcbench.errors import ActionError, RunError, cause
+from mlrcbench.errors import RunError, cause
 from mlrcbench.llm import Usage
-from mlrcbench.protocol.actions import name_of, parse
 from mlrcbench.runs import Result, leaderboard_table, run
-from mlrcbench.text import one_line, table
+from mlrcbench.text import table
 
 _WITH_OUT = ("instances", "trials", "jobs", "executor", "ray_address")
 _WITHOUT_OUT = ("instance", "seed", "records")
-_TITLE_CHARS = 200
 _HELP = "Play an episode, or with --out all agents x competitions x instances x trials."
 
 
@@ -137,9 +136,11 @@ def _run(options: argparse.Namespace) -> int:
 
 def _run_grid(options: argparse.Namespace) -> int:
     """Play a grid of episodes; status 1 if the infrastructure failed in one, also if it was played again."""
-    with Bar("episodes", 0, quiet=options.quiet) as bar:
+    watch = RunWatch(options.out)
+    with Bar("episodes", 0, quiet=options.quiet, status=watch.status) as bar:
 
         def tell(result: Result) -> None:
+            watch.end(result.assignment)
             failed = result.outcome != "played"
             line = f"{result.assignment.name}: {result.outcome}{f': {result.reason}' if failed else ''}"
             shown = failed or not (options.quiet or sys.stderr.isatty())
@@ -156,6 +157,7 @@ def _run_grid(options: argparse.Namespace) -> int:
             executor=options.executor or "local",
             ray_address=options.ray_address,
             on_plan=lambda total, done: bar.begin_at(done, total),
+            on_start=watch.begin,
             on_result=tell,
             **read_settings(options),
         )
@@ -174,8 +176,9 @@ def _run_episode(options: argparse.Namespace, identifier: str) -> int:
         competition.instance(number, options.tier, secret=options.secret, on_progress=progress.say)
     closing = agent if isinstance(agent, ExternalAgent) else contextlib.nullcontext()
     with environment as env, closing:
-        watch = _Watch(quiet=options.quiet)
-        last = play(env, agent, seed=options.seed or 0, on_action=watch.before, on_step=watch.after)
+        watch = EpisodeWatch(env, quiet=options.quiet)
+        with contextlib.closing(watch):
+            last = play(env, agent, seed=options.seed or 0, on_action=watch.before, on_step=watch.after)
         rows = _summary(options, competition, last, watch)
         if isinstance(agent, ReactAgent):
             rows.append(["model", bill(agent.spent)])
@@ -184,42 +187,8 @@ def _run_episode(options: argparse.Namespace, identifier: str) -> int:
     return 0
 
 
-class _Watch:
-    """Shows an episode step by step: a progress line for each step, then its result."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self.quiet = quiet
-        self.started = time.monotonic()
-        self.dev: dict[str, Any] | None = None
-        self._line: Progress | None = None
-
-    def before(self, number: int, action: Any) -> None:
-        """Called when a step begins."""
-        self._line = Progress(f"step {number}: {_title(action)}", quiet=self.quiet)
-        self._line.__enter__()
-
-    def after(self, step: Step) -> None:
-        """Called when a step has ended."""
-        if self._line is not None:
-            self._line.__exit__(None, None, None)
-        first = one_line(step.observation["text"].partition("\n")[0])[:150]
-        if "score" in step.info:
-            self.dev = step.info["score"]
-        if not self.quiet:
-            say(f"step {step.number}: {_title(step.action)}: {first}")
-
-
-def _title(action: Any) -> str:
-    try:
-        parsed = parse(action)
-    except ActionError:
-        return "no action"
-    subject = str(getattr(parsed, "path", getattr(parsed, "command", "")))
-    return one_line(f"{name_of(parsed)} {subject[:_TITLE_CHARS]}".strip())
-
-
 def _summary(
-    options: argparse.Namespace, competition: Competition, last: Step, watch: _Watch
+    options: argparse.Namespace, competition: Competition, last: Step, watch: EpisodeWatch
 ) -> list[list[str]]:
     """The rows of the final table."""
     card = competition.card

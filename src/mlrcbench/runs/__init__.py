@@ -28,6 +28,7 @@ The files:
 - `results.py`: reads results; `leaderboard.py` summarises them.
 - `process_metrics.py`: how an agent worked; `changes.py`: what it changed.
 - `paper.py`: the results of MLRC-Bench's paper.
+- `newest_output.py`: what an episode's code prints while it runs; `viewer/`: a page that shows it.
 - `drawing.py`: matplotlib, and colours for figures.
 """
 

@@ -37,6 +37,7 @@ def run(
     jobs: int | None = None,
     executor: str = "local",
     ray_address: str | None = None,
+    on_start: Callable[[Assignment], None] | None = None,
     on_result: Callable[[Result], None] | None = None,
     on_plan: Callable[[int, int], None] | None = None,
     **options: Any,
@@ -53,6 +54,7 @@ def run(
         jobs: How many episodes may run at a time; by default one, on a cluster as many as it has CPUs.
         executor: "local" (processes on this machine) or "ray" (tasks of a Ray cluster).
         ray_address: The cluster's address for `ray.init`; by default a cluster is started on this machine.
+        on_start: Called when an episode begins, also when it is played again.
         on_result: Called with each new result.
         on_plan: Called once with the number of episodes and the number of those that have a result.
         options: Those of every episode: tier, sandbox, budget, secret, reward, clip, final; see
@@ -85,7 +87,7 @@ def run(
             on_plan(len(results), len(results) - len(waiting))
         requests = [request_for(root, plan, assignment, settings.secret) for assignment in waiting]
         with contextlib.closing(_open(executor, ray_address)) as player:
-            for result in _play_all(player, requests, limit):
+            for result in _play_all(player, requests, limit, on_start):
                 results[result.assignment] = result
                 if on_result is not None:
                     on_result(result)
@@ -138,7 +140,12 @@ def _locked(root: Path) -> Iterator[None]:
         yield
 
 
-def _play_all(executor: Executor, requests: list[dict[str, Any]], limit: int | None) -> Generator[Result]:
+def _play_all(
+    executor: Executor,
+    requests: list[dict[str, Any]],
+    limit: int | None,
+    on_start: Callable[[Assignment], None] | None,
+) -> Generator[Result]:
     """Results as they come; an episode whose infrastructure failed is played again once, at the end."""
     waiting: deque[tuple[dict[str, Any], Result | None]] = deque((request, None) for request in requests)
     running: dict[Assignment, tuple[dict[str, Any], Result | None]] = {}
@@ -146,7 +153,10 @@ def _play_all(executor: Executor, requests: list[dict[str, Any]], limit: int | N
         ended: list[Result] = []
         while waiting and (limit is None or len(running) < limit):
             request, first = waiting.popleft()
-            running[Assignment(**request["assignment"])] = request, first
+            assignment = Assignment(**request["assignment"])
+            running[assignment] = request, first
+            if on_start is not None:
+                on_start(assignment)
             try:
                 prepare_folder(request)
                 executor.start(request)

@@ -326,9 +326,7 @@ def read_rows(directory: Path, max_bytes: int = MAX_RECORD_BYTES) -> Iterator[Ro
         with open_regular(path, max_bytes) as file:
             yield from _rows(path, iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""))
     except (OSError, ValueError) as error:
-        raise RecordError(
-            f"{path} cannot be read: {cause(error)}; name a folder that holds a record"
-        ) from None
+        raise RecordError(f"{path} cannot be read: {cause(error)}; name a record's folder") from None
 
 
 def _rows(path: Path, lines: Iterator[bytes]) -> Iterator[Row]:
@@ -348,6 +346,15 @@ def _rows(path: Path, lines: Iterator[bytes]) -> Iterator[Row]:
             yield row
     if number == 0:
         raise RecordError(f"{path} does not begin with a header")
+
+
+def read_line(path: Path, number: int, line: bytes) -> Row | None:
+    """The row of one whole line, which `number` names in errors; None if a later version added its kind.
+
+    Raises:
+        RecordError: The line is damaged.
+    """
+    return _read_row(path, number, _parse(path, number, line))
 
 
 def _check_first(path: Path, entry: Mapping[str, Any]) -> None:

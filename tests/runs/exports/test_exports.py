@@ -166,7 +166,7 @@ for log in logs:
 def test_what_cannot_be_exported_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder that is not a record, a file that is not a log of calls, an unknown format."""
     assert main(["export", "chat", str(tmp_path), "--out", str(tmp_path / "a")]) == 2
-    assert "name a folder that holds a record" in capsys.readouterr().err
+    assert "name a record's folder" in capsys.readouterr().err
     record = played(tmp_path / "records", ScriptedAgent([]))
     for text in ("[]\n", "{}\n", '{"request": {"messages": 3}}\n', "no\n"):
         (record / CALLS).write_text(text)

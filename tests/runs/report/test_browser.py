@@ -61,10 +61,10 @@ def test_a_reader_sorts_filters_and_opens(browser: object, page: Path) -> None:
     report = Page(browser, page)
     agents = report.column("leaderboard", 1)
     assert agents[0] == "reference"
-    report.click("#leaderboard th:nth-child(3) button")
-    report.click("#leaderboard th:nth-child(3) button")
+    report.click("#leaderboard th:nth-child(2) button")
+    report.click("#leaderboard th:nth-child(2) button")
     assert report.column("leaderboard", 1) != agents
-    means = [float(text) for text in report.column("leaderboard", 3)]
+    means = [float(text) for text in report.column("leaderboard", 2)]
     assert means == sorted(means)
 
     assert len(report.column("episodes", 1)) == 6

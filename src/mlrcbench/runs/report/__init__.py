@@ -6,6 +6,7 @@ data and shown as text only, and the page's content policy lets no other script 
 
 - `figures.py`: results and records -> figures.
 - `episode_details.py`: one episode in detail: its steps, its changes, its scores, how much to trust it.
+- `gap_figure.py`: the first picture, how much of the gap each agent closed.
 - `plots.py`: figures -> SVG.
 - `page.py`: figures, plots and episodes -> HTML, with `page.html`, `page.css` and `page.js`.
 - `process_table.py`: how the agents worked.

@@ -79,11 +79,11 @@
     column(name, (entry) => entry.means[name], (entry) => percent(entry.means[name])));
   plain("leaderboard", [
     named("agent"),
-    ...means,
     column("mean", (entry) => entry.mean, (entry) => percent(entry.mean)),
     column("interquartile mean (95 %)", (entry) => entry.robust[0],
       (entry) => `${percent(entry.robust[0])} (${percent(entry.robust[1])} to ${percent(entry.robust[2])})`),
     column("success", (entry) => entry.success, (entry) => `${(100 * entry.success).toFixed(0)} %`),
+    ...means,
     column("seconds per episode", (entry) => entry.seconds),
     ...models("tokens per episode", "US dollars per episode", data.rows),
     column("failures", (entry) => failures(entry.failures), (entry) => failures(entry.failures)),

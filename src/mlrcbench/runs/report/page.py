@@ -20,6 +20,7 @@ from typing import Any
 
 from mlrcbench.runs.report.episode_details import describe_episode
 from mlrcbench.runs.report.figures import Report
+from mlrcbench.runs.report.gap_figure import draw_gaps
 from mlrcbench.runs.report.plots import draw_all
 from mlrcbench.runs.report.process_table import process_rows
 from mlrcbench.runs.results import Result
@@ -61,6 +62,7 @@ def write_html(
         style=(_HERE / "page.css").read_text("utf-8"),
         count=len(report.episodes),
         version=report.version,
+        gaps=draw_gaps(report),
         figures=figures
         or f"<p>No curves{': each agent has one trial of one evaluation' if plots else ''}.</p>",
         data=_embed(_data(report, describe, on_episode)),

@@ -12,6 +12,11 @@ from typing import Any
 from mlrcbench.runs.report.figures import Report
 from mlrcbench.runs.report.process_table import process_rows
 
+_SCALE = (
+    "Relative improvement to human on test, in percent: 0 is the baseline, 100 the top human entry, or the "
+    "reference solution where no human entered."
+)
+
 
 def to_markdown(report: Report) -> str:
     """Leaderboard, best trials, pass@k and failures as Markdown tables."""
@@ -19,7 +24,7 @@ def to_markdown(report: Report) -> str:
     lines = [
         f"# {_cell(report.title)}",
         "",
-        "Relative improvement to human on test, in percent: 0 is the baseline, 100 the top human entry.",
+        _SCALE,
         "",
         f"| agent | {' | '.join(names)} | mean | interquartile mean (95 %) | success | failures |",
         f"|{'---|' * (len(names) + 5)}",
