@@ -44,7 +44,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", help="a competition's id")
     parser.add_argument("--instance", type=natural, default=0, help="seed of the instance (default 0)")
     add_settings(parser)
-    parser.add_argument("--steps", type=count, help="steps of an episode, like --budget steps=N")
     parser.add_argument("--records", type=Path, help="folder for the records")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default: this machine only)")
     limits = ServerLimits()
@@ -68,8 +67,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def _table(options: argparse.Namespace) -> SessionTable:
     """The table of sessions; wrong options raise an error now, and the instance is built now."""
     settings = {**read_settings(options), "instances": [options.instance], "records": options.records}
-    if options.steps:
-        settings["budget"] = {**settings.get("budget", {}), "steps": options.steps}
     mlrcbench.make(options.id, **settings).close()
     mlrcbench.prepare(options.id, [options.instance], tier=options.tier, secret=options.secret)
     limits = ServerLimits(options.sessions, options.idle, options.lifetime)
