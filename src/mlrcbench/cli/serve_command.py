@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import os
 import secrets
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +67,16 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _table(options: argparse.Namespace) -> SessionTable:
-    """The table of sessions; wrong options raise an error now, and the instance is built now."""
+    """The table of sessions; wrong options raise an error now."""
     settings = {**read_settings(options), "instances": [options.instance], "records": options.records}
     mlrcbench.make(options.id, **settings).close()
-    mlrcbench.prepare(options.id, [options.instance], tier=options.tier, secret=options.secret)
     limits = ServerLimits(options.sessions, options.idle, options.lifetime)
     return SessionTable(lambda: mlrcbench.make(options.id, **settings), limits)
+
+
+def _prepare(options: argparse.Namespace, stop: threading.Event | None = None) -> None:
+    """Build the instance of a server's episodes."""
+    mlrcbench.prepare(options.id, [options.instance], tier=options.tier, secret=options.secret, stop=stop)
 
 
 def _control_token() -> str:
@@ -87,12 +93,13 @@ def _adapter(name: str) -> Any:
 
 def _mcp(options: argparse.Namespace) -> int:
     mcp = _adapter("mcp")
-    table, instructions = _table(options), mcp.instructions(options.id)
+    table, about = _table(options), _adapter("mcp_server").introduction(options.id, options.tier)
     if options.http is None:
-        mcp.serve_stdio(table, instructions)
+        mcp.serve_stdio(table, about, functools.partial(_prepare, options))
         return 0
+    _prepare(options)
     mcp.serve_http(
-        table, instructions, _control_token(), host=options.host, port=options.http, episodes=options.episodes
+        table, about, _control_token(), host=options.host, port=options.http, episodes=options.episodes
     )
     return 0
 
@@ -100,12 +107,14 @@ def _mcp(options: argparse.Namespace) -> int:
 def _openenv(options: argparse.Namespace) -> int:
     openenv = _adapter("openenv")
     token = os.environ.get(TOKEN, "")
+    _prepare(options)
     openenv.serve(_table(options), _control_token(), token=token, host=options.host, port=options.port)
     return 0
 
 
 def _openreward(options: argparse.Namespace) -> int:
     openreward = _adapter("openreward")
+    _prepare(options)
     openreward.serve(
         _table(options),
         _control_token(),
