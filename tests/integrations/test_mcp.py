@@ -114,7 +114,7 @@ async def _play(session: Any) -> list[Any]:
 def _check_play(results: list[Any]) -> None:
     dumped = [json.loads(one.model_dump_json(by_alias=True)) for one in results]
     none, briefing, read, again, bad, unknown, submitted, late = [one["content"][0]["text"] for one in dumped]
-    assert "no call yet" in none
+    assert "nothing has been called yet" in none
     assert all(part in briefing for part in ("Root mean squared error", "20 s for an evaluation", "20 steps"))
     assert "JSON object" not in briefing, "the actions are tools"
     assert again == read

@@ -61,7 +61,7 @@ TYPESCRIPT = """
 
 @pytest.fixture(scope="module")
 def typescript(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program with the TypeScript SDK; without Node.js, or without its packages, there is none."""
+    """A program with the TypeScript SDK; without Node.js, or without its packages, the tests are skipped."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         pytest.skip("Node.js is not installed")
@@ -80,12 +80,12 @@ def _check_typescript(program: Path, *arguments: str) -> None:
     command = ["node", str(program), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
     seen = json.loads(done.stdout)
-    briefing, long, lost, found, submitted = seen["answers"]
+    briefing, long, lost, again, submitted = seen["answers"]
     assert "Root mean squared error" in briefing
     assert "it lasted" in long
     assert seen["progress"][0].startswith("run has run for ")
     assert "timed out" in lost
-    assert "it was lost" in found
+    assert "it was lost" in again
     assert "submitted" in submitted
     assert "Root mean squared error" in seen["resource"]
 

@@ -96,7 +96,7 @@ def name_of_object(agent: object) -> tuple[str, str | None]:
     """The name of a class or an instance that a run is given, and the instance's pickle in base64.
 
     Raises:
-        RunError: The object is no agent, or an episode's process could not have it.
+        RunError: The object cannot be an agent, or an episode's process could not have it.
     """
     kind = agent if isinstance(agent, type) else type(agent)
     if not callable(getattr(agent, "act", None)):
@@ -134,8 +134,8 @@ def check_importable(name: str) -> None:
         raise RegistryError(
             f"the agent {name!r} was an object of a program: give the object itself to mlrcbench.run"
         )
-    found = _find(name)
-    if isinstance(found, type) and not hasattr(found, "act"):
+    factory = _find(name)
+    if isinstance(factory, type) and not hasattr(factory, "act"):
         raise RegistryError(f"the class of the agent {name!r} has no method `act`")
 
 
@@ -171,17 +171,17 @@ def _find(name: str) -> Any:
     """
     module, _, attributes = name.partition(":")
     try:
-        found: Any = importlib.import_module(module)
+        factory: Any = importlib.import_module(module)
         for attribute in attributes.split("."):
-            found = getattr(found, attribute)
+            factory = getattr(factory, attribute)
     except Exception as error:
         raise RegistryError(
             f"the agent {name!r} cannot be imported on {socket.gethostname()}: {error}; an installed module, "
             "or a file in the folder in which the command runs, is found, for example my_agents:MyAgent"
         ) from None
-    if not callable(found):
-        raise RegistryError(f"the agent {name!r} is a {type(found).__name__}; name a class, or a function")
-    return found
+    if not callable(factory):
+        raise RegistryError(f"the agent {name!r} is a {type(factory).__name__}; name a class, or a function")
+    return factory
 
 
 def _pickled(agent: object, name: str) -> str:

@@ -174,7 +174,7 @@ def _statement_resource() -> dict[str, Any]:
 def _read(about: Introduction, params: Any) -> types.ReadResourceResult:
     uri = str(params.uri)
     if uri.rstrip("/") != STATEMENT:
-        raise _error(f"there is no resource {uri[:200]!r}; the only one is {STATEMENT}")
+        raise _error(f"the resource {uri[:200]!r} does not exist; the only one is {STATEMENT}")
     content = {"uri": STATEMENT, "mimeType": "text/markdown", "text": about.statement}
     return types.ReadResourceResult.model_validate({"contents": [content]})
 
@@ -253,7 +253,7 @@ def _last_answer(hosted: Hosted) -> mlrcbench.ToolResult:
         return _named(BUSY)
     answer = hosted.answer
     if answer is None:
-        return mlrcbench.ToolResult("error: there was no call yet", True, 0.0, False, False, {})
+        return mlrcbench.ToolResult("error: nothing has been called yet", True, 0.0, False, False, {})
     return answer
 
 
