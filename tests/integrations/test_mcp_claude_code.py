@@ -66,7 +66,7 @@ def _events(name: str, arguments: dict[str, Any], number: int) -> list[dict[str,
     if name:
         block = {"type": "tool_use", "id": f"toolu_{number}", "name": name, "input": {}}
         delta = {"type": "input_json_delta", "partial_json": json.dumps(arguments)}
-    message = {
+    message: dict[str, Any] = {
         "id": f"msg_{number}",
         "type": "message",
         "role": "assistant",

@@ -163,16 +163,21 @@ def test_an_agent_stops_when_the_episode_is_over(example: str, needs: tuple[str,
 
 
 def test_an_agent_that_continues_after_the_end(tmp_path: Path) -> None:
-    """It reads that the episode is over, and no step is made."""
+    """It reads that the episode is over, and no step is made; answers that are errors are marked as such."""
     _need("langchain_core")
     from mlrcbench.integrations.langchain import tools
 
     with mlrcbench.Session(mlrcbench.make("_template", records=tmp_path)) as session:
         session.begin(seed=0)
         by_name = {tool.name: tool for tool in tools(session)}
+        bad = {"type": "tool_call", "id": "1", "name": "run", "args": {"speed": 1}}
+        good = {**bad, "args": {"command": "true"}}
+        marks = [by_name["run"].invoke(one) for one in (bad, good)]
+        assert [one.status for one in marks] == ["error", "success"]
+        assert "no argument 'speed'" in marks[0].content
         by_name["submit"].invoke({})
         assert "the episode is over" in by_name["run"].invoke({"command": "true"})
-        assert session.calls == 1
+        assert session.calls == 3
 
 
 @pytest.mark.parametrize("needs", ["smolagents", "agents", "langchain_core"])

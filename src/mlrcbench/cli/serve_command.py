@@ -34,6 +34,9 @@ def add_server_commands(add: AddCommand) -> None:
     openenv = add("openenv", _openenv, "Serve episodes to training programs that speak OpenEnv.")
     _add_options(openenv)
     openenv.add_argument("--port", type=int, default=8000, help="port to listen on (default 8000)")
+    openenv.add_argument(
+        "--instances", type=count, default=1, help="size of the pool, from --instance on (default 1)"
+    )
     openreward = add("openreward", _openreward, "Serve episodes by the Open Reward Standard.")
     _add_options(openreward)
     openreward.add_argument("--port", type=int, default=8000, help="port to listen on (default 8000)")
@@ -68,14 +71,15 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _table(options: argparse.Namespace) -> SessionTable:
     """The table of sessions; wrong options raise an error now."""
-    settings = {**read_settings(options), "instances": [options.instance], "records": options.records}
+    pool = range(options.instance, options.instance + getattr(options, "instances", 1))
+    settings = {**read_settings(options), "instances": pool, "records": options.records}
     mlrcbench.make(options.id, **settings).close()
     limits = ServerLimits(options.sessions, options.idle, options.lifetime)
     return SessionTable(lambda: mlrcbench.make(options.id, **settings), limits)
 
 
 def _prepare(options: argparse.Namespace, stop: threading.Event | None = None) -> None:
-    """Build the instance of a server's episodes."""
+    """Build the instance of a server's episodes, of a pool the first one."""
     mlrcbench.prepare(options.id, [options.instance], tier=options.tier, secret=options.secret, stop=stop)
 
 

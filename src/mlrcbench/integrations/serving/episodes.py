@@ -232,11 +232,15 @@ class SessionTable:
     Args:
         make: Makes an environment.
         limits: Limits on the episodes.
+
+    Attributes:
+        make: See above.
+        limits: See above.
     """
 
     def __init__(self, make: Callable[[], mlrcbench.ResearchEnv], limits: ServerLimits | None = None) -> None:
         self.limits = limits or ServerLimits()
-        self._make = make
+        self.make = make
         self._all: dict[str, Hosted] = {}
         self._tokens: dict[bytes, Hosted] = {}
         self._lock = threading.Lock()
@@ -254,7 +258,7 @@ class SessionTable:
                 raise Full("the server is stopping")
             if self.open_count >= self.limits.sessions:
                 raise Full(f"all {self.limits.sessions} episodes of this server are in use; try again later")
-            hosted = Hosted(self._make(), self.limits)
+            hosted = Hosted(self.make(), self.limits)
             self._all[hosted.id] = hosted
             self._tokens[_digest(hosted.token)] = hosted
             self._forget_oldest()
