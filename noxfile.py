@@ -220,6 +220,12 @@ def peer_verifiers(session: nox.Session) -> None:
 
 
 @nox.session(tags=["peers"])
+def peer_trackers(session: nox.Session) -> None:
+    """W&B, MLflow and Trackio, by their offline modes."""
+    peer(session, "trackers", "mlflow-skinny>=3.5", "trackio>=0.30", "wandb>=0.22")
+
+
+@nox.session(tags=["peers"])
 def peer_ray(session: nox.Session) -> None:
     """Episodes as Ray's actors, and PPO of RLlib on numbers."""
     peer(session, "ray", TORCH, "ray[rllib]>=2.50")

@@ -10,6 +10,7 @@ from mlrcbench.cli.options import AddCommand, add_settings, natural
 from mlrcbench.cli.progress import say
 from mlrcbench.errors import RecordError
 from mlrcbench.integrations.harbor import export_harbor
+from mlrcbench.integrations.trackers import TRACKERS, log_run
 from mlrcbench.runs.exports import ExportedEpisode, export_chat, export_inspect, read_episodes
 
 _HELP = "Write records, or a competition, in the formats of other tools."
@@ -29,6 +30,12 @@ def add_export_command(add_command: AddCommand) -> None:
 
     add("chat", "Write conversations as JSON lines, for training.", "file to write", _chat)
     add("inspect", "Write logs of Inspect, one per competition and agent.", "folder to write", _inspect)
+    for tracker in TRACKERS:
+        text = f"Log the episodes of a run with {tracker}, each as a run of its own."
+        parser = formats.add_parser(tracker, help=text, description=text)
+        parser.add_argument("run", type=Path, help="a run's directory")
+        parser.add_argument("--project", default="mlrcbench", help="the project (default: mlrcbench)")
+        parser.set_defaults(command=_track, tracker=tracker)
     harbor = formats.add_parser("harbor", help=_HARBOR_HELP, description=_HARBOR_HELP)
     harbor.add_argument("id", help="a competition's id")
     harbor.add_argument("directory", type=Path, help="folder of the task")
@@ -57,6 +64,12 @@ def _chat(episodes: Sequence[ExportedEpisode], out: Path) -> str:
 
 def _inspect(episodes: Sequence[ExportedEpisode], out: Path) -> str:
     return "\n".join(str(path) for path in export_inspect(episodes, out))
+
+
+def _track(options: argparse.Namespace) -> int:
+    count = log_run(options.run, options.tracker, options.project)
+    say(f"{count} episodes as runs of {options.tracker}, in the project {options.project}")
+    return 0
 
 
 def _harbor(options: argparse.Namespace) -> int:

@@ -119,7 +119,7 @@ build_timeout_sec = 1800.0
 def _instruction(competition: mlrcbench.Competition, tier: str) -> str:
     card = competition.card
     limits = card.tier(tier).limits
-    return f"""{competition.statement.rstrip()}
+    return f"""{competition.statement_of(tier).rstrip()}
 
 ## How it is judged
 
@@ -137,7 +137,7 @@ def _write_environment(
     workspace = folder / "workspace"
     _copy(competition.starter, workspace)
     _copy(instance.public, workspace / "data")
-    (workspace / "statement.md").write_text(competition.statement, "utf-8")
+    (workspace / "statement.md").write_text(competition.statement_of(instance.tier), "utf-8")
     (folder / "Dockerfile").write_text(_DOCKERFILE, "utf-8")
 
 
