@@ -172,7 +172,8 @@ def peer(session: nox.Session, name: str, *packages: str) -> None:
 @nox.session(tags=["peers"])
 def peer_sdks(session: nox.Session) -> None:
     """Agent SDKs play an episode by their own loops."""
-    packages = ("langchain", "langchain-openai", "smolagents", "openai-agents", "openai", "anthropic")
+    frameworks = ("langchain", "langchain-openai", "smolagents", "openai-agents")
+    packages = (*frameworks, "openai", "anthropic", "google-genai")
     peer(session, "sdks", *packages)
 
 
