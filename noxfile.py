@@ -221,6 +221,12 @@ def peer_verifiers(session: nox.Session) -> None:
 
 
 @nox.session(tags=["peers"])
+def peer_skyrl(session: nox.Session) -> None:
+    """SkyRL's environments for models that write text."""
+    peer(session, "skyrl", "skyrl-gym>=0.4,<1")
+
+
+@nox.session(tags=["peers"])
 def peer_trackers(session: nox.Session) -> None:
     """W&B, MLflow and Trackio, by their offline modes."""
     peer(session, "trackers", "mlflow-skinny>=3.5", "trackio>=0.30", "wandb>=0.22")

@@ -203,7 +203,7 @@ async def _answer(
             seconds = time.monotonic() - started
             what = f"{str(params.name)[:40]} has run for {seconds:.0f} s"
             if not hosted.briefed:
-                what = f"the episode is prepared, once on this machine its data too; {seconds:.0f} s so far"
+                what = f"the episode has been prepared for {seconds:.0f} s; its data is built once here"
             try:
                 await report(progress=seconds, message=what)
             except (anyio.BrokenResourceError, anyio.ClosedResourceError):

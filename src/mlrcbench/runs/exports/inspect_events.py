@@ -10,7 +10,7 @@ from mlrcbench.protocol.actions import ACTIONS
 from mlrcbench.runs.exports.exported import ExportedEpisode
 from mlrcbench.storage.record import EvaluationRecord, StepRecord
 
-_TEXT = "text"
+_MAX_SECONDS = 1e10  # a record of a stranger may say more than the sum can hold
 
 
 def transcript(
@@ -29,7 +29,7 @@ def transcript(
         if evaluation.split == "dev" and evaluation.by == "agent":
             scored.setdefault(evaluation.after_step, []).append(evaluation)
     for row in episode.record.steps:
-        before, passed = passed, passed + row.seconds
+        before, passed = passed, min(passed + row.seconds, _MAX_SECONDS)
         place = {"timestamp": time(started + before), "working_start": before}
         events.append(
             {**_step(row), **place, "completed": time(started + passed), "working_time": row.seconds}
@@ -41,7 +41,7 @@ def transcript(
 
 
 def _step(row: StepRecord) -> dict[str, Any]:
-    """A step as the call of a tool; text that is not an action is the argument of a tool without a name."""
+    """A step as the call of a tool; what is not an action is the text of a tool called "unknown"."""
     action = row.action
     try:
         action = json.loads(action) if isinstance(action, str) else action
@@ -49,7 +49,7 @@ def _step(row: StepRecord) -> dict[str, Any]:
     except (ValueError, RecursionError):
         action = None
     if not (isinstance(action, dict) and action.get("action") in tuple(ACTIONS)):
-        action = {"action": "unknown", _TEXT: str(row.action)}
+        action = {"action": "unknown", "text": str(row.action)}
     text = "\n".join(part for part in (row.body, row.aside, row.status) if part)
     event = {
         "event": "tool",
