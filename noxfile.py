@@ -188,7 +188,8 @@ def peer(session: nox.Session, name: str, *packages: str) -> None:
 @nox.session(tags=["peers"])
 def peer_sdks(session: nox.Session) -> None:
     """Agent SDKs play an episode by their own loops."""
-    packages = ("langchain", "langchain-openai", "smolagents", "openai-agents", "openai", "anthropic")
+    frameworks = ("langchain", "langchain-openai", "smolagents", "openai-agents")
+    packages = (*frameworks, "openai", "anthropic", "google-genai")
     peer(session, "sdks", *packages)
 
 
@@ -233,6 +234,18 @@ def peer_openreward(session: nox.Session) -> None:
 def peer_verifiers(session: nox.Session) -> None:
     """A verifiers evaluation plays; its harness asks the package index."""
     peer(session, "verifiers", "verifiers>=0.4,<0.5", "uv")
+
+
+@nox.session(tags=["peers"])
+def peer_skyrl(session: nox.Session) -> None:
+    """SkyRL's environments for models that write text."""
+    peer(session, "skyrl", "skyrl-gym>=0.4,<1")
+
+
+@nox.session(tags=["peers"])
+def peer_trackers(session: nox.Session) -> None:
+    """W&B, MLflow and Trackio, by their offline modes."""
+    peer(session, "trackers", "mlflow-skinny>=3.5", "trackio>=0.30", "wandb>=0.22")
 
 
 @nox.session(tags=["peers"])

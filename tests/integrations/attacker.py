@@ -91,7 +91,7 @@ class Served:
         finally:
             connection.close()
         with contextlib.suppress(ValueError):
-            return response.status, json.loads(answer)
+            return response.status, json.loads(last_event(answer))
         return response.status, answer
 
     def holds(self) -> tuple[int, int, int, int]:
@@ -127,6 +127,13 @@ def _descendants(pid: int) -> list[int]:
             for child in (task / "children").read_text().split():
                 pids += [int(child), *_descendants(int(child))]
     return pids
+
+
+def last_event(text: str) -> str:
+    """The data of the last event, if a text is a stream of events; otherwise the text itself."""
+    lines = [line.strip() for line in text.splitlines()]
+    data = [line.removeprefix("data:") for line in lines if line.startswith("data:")]
+    return data[-1] if data and not text.startswith("{") else text
 
 
 def free_port() -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,13 @@ def strange_table(records: Path) -> SessionTable:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def served(app: Gate, table: SessionTable) -> Iterator[int]:
     """The port of an application that is served by a thread of this process."""
+    with contextlib.suppress(ImportError):  # a signal that its first event loop would keep
+        from sse_starlette.sse import AppStatus
+
+        AppStatus.should_exit, AppStatus.should_exit_event = False, None
     port = free_port()
     server = http.server(app, "127.0.0.1", port)
     thread = threading.Thread(target=server.run)

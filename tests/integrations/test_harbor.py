@@ -18,7 +18,7 @@ import pytest
 
 import mlrcbench
 from mlrcbench.cli import main
-from mlrcbench.integrations.harbor import export_harbor
+from mlrcbench.integrations.harbor import _install, export_harbor
 
 
 @pytest.fixture
@@ -308,9 +308,51 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "not empty" in capsys.readouterr().err
 
 
+def test_a_dataset_has_a_task_for_each_instance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its manifest names them, with the digests that Harbor computes; Harbor's linter has nothing to say."""
+    folder = tmp_path / "dataset"
+    command = ["export", "harbor", "_template", str(folder), "--instance", "3", "--instances", "2"]
+    assert main(command) == 0
+    manifest = tomllib.loads((folder / "dataset.toml").read_text())
+    tasks = sorted(path for path in folder.iterdir() if path.is_dir())
+    assert [path.name for path in tasks] == ["template-mini-3", "template-mini-4"]
+    assert [one["name"] for one in manifest["tasks"]] == [f"mlrcbench/{path.name}" for path in tasks]
+    assert main(command) == 2
+    assert "not empty" in capsys.readouterr().err
+    packager = pytest.importorskip("harbor.publisher.packager").Packager
+    read = pytest.importorskip("harbor.models.dataset.manifest").DatasetManifest.from_toml(
+        (folder / "dataset.toml").read_text()
+    )
+    assert [one.digest for one in read.tasks] == [
+        f"sha256:{packager.compute_content_hash(path)[0]}" for path in tasks
+    ]
+    linter = [str(Path(sys.executable).with_name("harbor")), "lint", *map(str, tasks)]
+    done = subprocess.run(linter, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stdout + done.stderr
+
+
+def test_images_have_pinned_packages(tmp_path: Path) -> None:
+    """A competition that needs no PyTorch has none; others take the build of the index that is given."""
+    plain = export_harbor("_template", tmp_path / "plain")
+    for folder in ("environment", "tests"):
+        text = (plain / folder / "Dockerfile").read_text()
+        assert "torch" not in text
+        assert all("==" in word for word in text.partition("--no-cache-dir")[2].splitlines()[0].split())
+    pytest.importorskip("torch")  # whose version is the one that is here
+    source = tmp_path / "own"
+    shutil.copytree(mlrcbench.get_competition("_template").folder, source)
+    (source / "starter" / "more.py").write_text("import os\n\n\ndef train():\n    import torch\n")
+    text = _install(mlrcbench.Competition(source), "https://index.test/cpu")
+    assert "--index-url https://index.test/cpu torch==" in text
+
+
 def test_harbors_loader_accepts_it(exported: Path) -> None:
     """Harbor's own model of a task reads the folder."""
     task = pytest.importorskip("harbor.models.task.task").Task(exported)
     assert task.name == "mlrcbench/template-mini-1"
     assert "## How it is judged" in task.instruction
     assert task.config.agent.user == "agent"
+    modes = pytest.importorskip("harbor.models.task.verifier_mode")
+    definition = modes.resolve_verifier_environment_definition(task.config, task.paths)
+    assert definition.bundled_tests, "the verifier's own image has its files"
+    assert definition.directory == task.paths.tests_dir

@@ -13,7 +13,9 @@ import pytest
 pytest.importorskip("mcp")
 
 from mlrcbench.integrations import mcp
+from mlrcbench.integrations.mcp_server import Introduction
 from mlrcbench.integrations.serving.episodes import Hosted, SessionTable
+from tests.integrations.attacker import last_event
 from tests.integrations.hostile import VALUES, calls, served, strange_table
 
 
@@ -26,7 +28,7 @@ def table(tmp_path: Path) -> SessionTable:
 @pytest.fixture
 def port(table: SessionTable) -> Iterator[int]:
     """A server of these."""
-    with served(mcp.http_app(table, "instructions", "control"), table) as number:
+    with served(mcp.http_app(table, Introduction("instructions", "statement"), "control"), table) as number:
         yield number
 
 
@@ -42,7 +44,7 @@ def _post(port: int, hosted: Hosted, body: str) -> tuple[int, Any]:
     answer = connection.getresponse()
     text = answer.read()
     connection.close()
-    return answer.status, json.loads(text) if text else None
+    return answer.status, json.loads(last_event(text.decode())) if text else None
 
 
 def _call(port: int, hosted: Hosted, name: Any, arguments: Any) -> tuple[int, Any]:

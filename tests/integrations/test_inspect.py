@@ -75,6 +75,9 @@ def test_an_eval_has_every_metric(tmp_path: Path) -> None:
     assert metrics["value"]["mean"] == pytest.approx(0.1, abs=0.05)
     assert metrics["valid"]["mean"] == 1.0
     first, second = log.samples
+    (dev,) = [event for event in first.events if event.event == "score" and event.scorer == "dev"]
+    assert dev.intermediate
+    assert dev.score.value == pytest.approx(1.0, abs=0.2)
     assert first.metadata["instance"] != second.metadata["instance"]
     assert "## Actions" in first.messages[0].text
     assert first.scores["test_score"].metadata["steps"] == 3
@@ -91,6 +94,20 @@ def test_the_workspace_is_scored_when_the_model_has_no_more_messages(tmp_path: P
     (sample,) = log.samples
     assert any(ours._CONTINUE in message.text for message in sample.messages)
     assert "exit status 1" in sample.scores["test_score"].explanation
+
+
+def test_an_episode_has_the_options_of_the_task(tmp_path: Path) -> None:
+    """Parts of the budget, the reward and what is scored; wrong ones fail before anything is played."""
+    task = _template(steps=2, evaluations=1, reward="shaped", final="last")
+    (sample,) = _eval(task, _scripted(WRITE, ("evaluate", {}), ("submit", {})), tmp_path).samples
+    score = sample.scores["test_score"]
+    header = mlrcbench.read_record(score.metadata["record"]).header
+    assert (header.budget.steps, header.budget.evaluations) == (2, 1)
+    assert (header.reward, header.final) == ("shaped", "last")
+    with pytest.raises(mlrcbench.MlrcbenchError, match="sparse"):
+        _template(reward="rich")
+    with pytest.raises(mlrcbench.MlrcbenchError):
+        _template(steps=0)
 
 
 def test_errors_are_errors_of_tools(tmp_path: Path) -> None:

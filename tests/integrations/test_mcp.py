@@ -20,6 +20,7 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 import mlrcbench
+from mlrcbench.integrations.mcp_server import STATEMENT
 from tests.integrations.attacker import (
     CONTROL,
     NONSENSE,
@@ -76,8 +77,21 @@ async def _play(session: Any) -> list[Any]:
     """Use a server as any client does: initialise, list tools, make valid and invalid calls, to the end."""
     about = await session.initialize()
     assert "hidden line" in about.instructions
+    assert len(about.instructions) <= 2_000
+    assert "`briefing`" in about.instructions
+    (content,) = (await session.read_resource(STATEMENT)).contents
+    assert content.text == mlrcbench.get_competition("_template").statement
     listed = (await session.list_tools()).tools
     schemas = [json.loads(one.model_dump_json(by_alias=True, exclude_none=True)) for one in listed]
+    assert all(one["title"] and not one["annotations"]["openWorldHint"] for one in schemas)
+    assert {one["name"] for one in schemas if one["annotations"]["readOnlyHint"]} == {
+        "briefing",
+        "last_answer",
+        "read_file",
+        "wait_job",
+    }
+    assert [one["name"] for one in schemas[:2]] == ["briefing", "last_answer"]
+    del schemas[:2]
     tools = [{key: one[key] for key in ("name", "description", "inputSchema")} for one in schemas]
     specs = mlrcbench.tool_specs()
     assert [one["name"] for one in tools] == [one["name"] for one in specs]
@@ -85,7 +99,10 @@ async def _play(session: Any) -> list[Any]:
         one["parameters"]["required"] for one in specs
     ]
     calls: list[tuple[str, dict[str, Any]]] = [
+        ("last_answer", {}),
+        ("briefing", {}),
         ("run", {"command": "head -c 5; read x; echo it ended"}),
+        ("last_answer", {}),
         ("run", {"speed": 1}),
         ("dance", {}),
         ("submit", {}),
@@ -96,14 +113,18 @@ async def _play(session: Any) -> list[Any]:
 
 def _check_play(results: list[Any]) -> None:
     dumped = [json.loads(one.model_dump_json(by_alias=True)) for one in results]
-    read, bad, unknown, submitted, late = [one["content"][0]["text"] for one in dumped]
+    none, briefing, read, again, bad, unknown, submitted, late = [one["content"][0]["text"] for one in dumped]
+    assert "nothing has been called yet" in none
+    assert all(part in briefing for part in ("Root mean squared error", "20 s for an evaluation", "20 steps"))
+    assert "JSON object" not in briefing, "the actions are tools"
+    assert again == read
     assert "it ended" in read, "a command that reads its input gets its end, not the protocol's bytes"
     assert "no argument 'speed'" in bad
     assert "unknown action 'dance'" in unknown
     assert "submitted" in submitted
     assert "the episode is over" in late
-    assert [one["isError"] for one in dumped] == [False, True, True, False, True]
-    assert dumped[3]["_meta"]["mlrcbench/step"]["terminated"]
+    assert [one["isError"] for one in dumped] == [True, False, False, False, True, True, False, True]
+    assert dumped[6]["_meta"]["mlrcbench/step"]["terminated"]
     assert "test_score" not in json.dumps(dumped)
 
 
@@ -200,7 +221,7 @@ def test_no_tool_begins_again_or_evaluates_test(server: Served, episode: dict[st
         assert "unknown action" in _text(answer)
     _, answer = server.request("POST", "/mcp", _call("evaluate", split="test"), episode["token"])
     assert "no argument 'split'" in _text(answer)
-    for method in ("reset", "resources/list", "prompts/list", "completion/complete", "logging/setLevel"):
+    for method in ("reset", "prompts/list", "completion/complete", "logging/setLevel"):
         _, answer = server.request(
             "POST", "/mcp", {"jsonrpc": "2.0", "id": 1, "method": method}, episode["token"]
         )

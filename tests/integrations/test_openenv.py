@@ -126,6 +126,37 @@ def test_the_clients_token_does_not_open_the_operators_side(server: Served, meth
             websocket(server, path)
 
 
+def test_a_pool_is_a_split_of_tasks(tmp_path: Path) -> None:
+    """A seed draws an instance, an index chooses one, and the server says what it has and what is played."""
+    served = _serve(tmp_path, "--instance", "5", "--instances", "3")
+    try:
+        with GenericEnvClient(base_url=f"http://127.0.0.1:{served.port}").sync() as client:
+            drawn: list[int] = []
+            for seed in (0, 1, 2, 3, 0):
+                client.reset(seed=seed)
+                drawn.append(client.state()["instance"])
+            assert drawn[-1] == drawn[0], "a seed draws the same again"
+            assert len(set(drawn)) > 1
+            assert set(drawn) <= {5, 6, 7}
+            client.reset(split="train", index=2)
+            state = client.state()
+            assert (state["competition"], state["tier"], state["instance"]) == ("_template", "mini", 7)
+            for wrong in ({"index": 3}, {"index": -1}, {"index": True}, {"split": "test", "index": 0}):
+                with pytest.raises(RuntimeError, match=r"must be a whole number|does not exist"):
+                    client.reset(**wrong)
+        tasks = served.request("POST", "/mlrcbench/tasks", {"split": "train"})
+        assert served.request("POST", "/mlrcbench/num_tasks", {"split": "train"}) == (200, {"num_tasks": 3})
+        _, answer = served.request("POST", "/mlrcbench/task", {"split": "train", "index": 1})
+        assert answer["task"]["id"] == "_template-6"
+        assert [one["instance"] for one in tasks[1]["tasks"]] == [5, 6, 7]
+        assert served.request("GET", "/mlrcbench/splits")[1] == [{"name": "train", "type": "train"}]
+        metadata = served.request("GET", "/metadata")[1]
+        assert metadata["name"] == "mlrcbench/_template"
+        assert "Root mean squared error" in metadata["readme_content"]
+    finally:
+        served.stop()
+
+
 def test_other_machines_need_a_token() -> None:
     """The application does not start without one."""
     table = SessionTable(lambda: mlrcbench.make("_template"))

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -96,9 +96,37 @@ def _observations(request: dict[str, Any]) -> list[str]:
     return [text for text in texts if text.startswith("Observation:")]
 
 
+def _anthropic_answer(number: int, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    use = {"type": "tool_use", "id": f"call_{number}", "name": name, "input": arguments}
+    message = {"id": "message", "type": "message", "role": "assistant", "model": "scripted"}
+    end = {"stop_reason": "tool_use", "usage": {"input_tokens": 1, "output_tokens": 1}}
+    return {**message, **end, "content": [use]}
+
+
+def _responses_answer(number: int, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    use = {
+        "type": "function_call",
+        "id": f"item_{number}",
+        "call_id": f"call_{number}",
+        "name": name,
+        "arguments": json.dumps(arguments),
+        "status": "completed",
+    }
+    answer = {"id": f"answer_{number}", "object": "response", "created_at": 0, "model": "scripted"}
+    settings = {"parallel_tool_calls": False, "tool_choice": "auto", "tools": []}
+    return {**answer, **settings, "status": "completed", "output": [use]}
+
+
+def _gemini_answer(number: int, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    parts = [{"functionCall": {"name": name, "args": arguments}}]
+    return {"candidates": [{"content": {"role": "model", "parts": parts}, "finishReason": "STOP"}]}
+
+
 @contextmanager
-def _messages_server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server of Anthropic's protocol whose model makes the calls of `CALLS`."""
+def _scripted(
+    answer: Callable[[int, str, dict[str, Any]], dict[str, Any]],
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server whose model makes the calls of `CALLS`, in the protocol of its answers."""
     requests: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -108,10 +136,7 @@ def _messages_server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         def do_POST(self) -> None:
             requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             name, arguments = CALLS[len(requests) - 1]
-            use = {"type": "tool_use", "id": f"call_{len(requests)}", "name": name, "input": arguments}
-            message = {"id": "message", "type": "message", "role": "assistant", "model": "scripted"}
-            end = {"stop_reason": "tool_use", "usage": {"input_tokens": 1, "output_tokens": 1}}
-            body = json.dumps({**message, **end, "content": [use]}).encode()
+            body = json.dumps(answer(len(requests), name, arguments)).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -129,7 +154,7 @@ def _messages_server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def test_anthropic_tool_calls() -> None:
     """The same episode in the other protocol."""
     _need("anthropic")
-    with _messages_server() as (url, requests):
+    with _scripted(_anthropic_answer) as (url, requests):
         output = _run("anthropic_tools.py", ANTHROPIC_BASE_URL=url)
     assert requests[0]["tools"] == mlrcbench.tool_specs("anthropic")
     results = [
@@ -141,6 +166,32 @@ def test_anthropic_tool_calls() -> None:
     ]
     _check(output, [block["content"] for block in results])
     assert [block["is_error"] for block in results] == [False, True, False, False, False]
+
+
+def test_tool_calls_of_the_responses_api() -> None:
+    """The same episode in OpenAI's newer protocol."""
+    _need("openai")
+    with _scripted(_responses_answer) as (url, requests):
+        output = _run("openai_responses.py", OPENAI_BASE_URL=url)
+    assert requests[0]["tools"] == mlrcbench.tool_specs("responses")
+    items = requests[-1]["input"]
+    _check(output, [item["output"] for item in items if item.get("type") == "function_call_output"])
+
+
+def test_gemini_tool_calls() -> None:
+    """The same episode in Gemini's protocol."""
+    try:
+        _need("google.genai")
+    except ModuleNotFoundError:  # without any package of Google's
+        pytest.skip("google.genai is not installed")
+    with _scripted(_gemini_answer) as (url, requests):
+        output = _run("gemini_tools.py", GOOGLE_GEMINI_BASE_URL=url, GEMINI_API_KEY="none")
+    (offered,) = requests[0]["tools"]
+    names = [one["name"] for one in offered["functionDeclarations"]]
+    assert names == [spec["name"] for spec in mlrcbench.tool_specs()]
+    parts = [part for content in requests[-1]["contents"] for part in content["parts"]]
+    answers = [part["functionResponse"]["response"]["output"] for part in parts if "functionResponse" in part]
+    _check(output, answers)
 
 
 SDKS = [
@@ -163,16 +214,21 @@ def test_an_agent_stops_when_the_episode_is_over(example: str, needs: tuple[str,
 
 
 def test_an_agent_that_continues_after_the_end(tmp_path: Path) -> None:
-    """It reads that the episode is over, and no step is made."""
+    """It reads that the episode is over, and no step is made; answers that are errors are marked as such."""
     _need("langchain_core")
     from mlrcbench.integrations.langchain import tools
 
     with mlrcbench.Session(mlrcbench.make("_template", records=tmp_path)) as session:
         session.begin(seed=0)
         by_name = {tool.name: tool for tool in tools(session)}
+        bad = {"type": "tool_call", "id": "1", "name": "run", "args": {"speed": 1}}
+        good = {**bad, "args": {"command": "true"}}
+        marks = [by_name["run"].invoke(one) for one in (bad, good)]
+        assert [one.status for one in marks] == ["error", "success"]
+        assert "no argument 'speed'" in marks[0].content
         by_name["submit"].invoke({})
         assert "the episode is over" in by_name["run"].invoke({"command": "true"})
-        assert session.calls == 1
+        assert session.calls == 3
 
 
 @pytest.mark.parametrize("needs", ["smolagents", "agents", "langchain_core"])

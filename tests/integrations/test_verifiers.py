@@ -89,6 +89,19 @@ def test_an_evaluation_plays_two_instances(tmp_path: Path) -> None:
         assert float(_find(json.loads(line), "improvement")) > 0.9
 
 
+@pytest.mark.slow
+def test_the_reference_is_valid_gold(tmp_path: Path) -> None:
+    """The program that validates tasksets finds that the reference is rewarded and doing nothing is not."""
+    options = ["mlrcbench-vf", "--taskset.competition", "_template", "-n", "1", "--rich", "False"]
+    options += ["--runtime.type", "subprocess", "-o", str(tmp_path)]
+    program = Path(sys.executable).with_name("vf-validate")
+    environment = {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run([str(program), *options], cwd=tmp_path, env=environment, check=True)
+    (results,) = tmp_path.rglob("results.jsonl")
+    (row,) = map(json.loads, results.read_text().splitlines())
+    assert (row["gold"]["valid"], row["noop"]["valid"]) == (True, True)
+
+
 def _find(value: Any, key: str) -> Any:
     """The first value of a key at any depth; of a dictionary its first value."""
     if isinstance(value, dict):

@@ -20,7 +20,13 @@ from mlrcbench.integrations.trl import environment
 from mlrcbench.protocol import actions
 from mlrcbench.protocol.tools import Dialect, to_form, tool_specs
 
-SCHEMAS = {"json": "parameters", "openai": "parameters", "anthropic": "input_schema"}
+SCHEMAS = {
+    "json": "parameters",
+    "openai": "parameters",
+    "responses": "parameters",
+    "anthropic": "input_schema",
+    "gemini": "parameters_json_schema",
+}
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@
     react-text:MODEL                the same, but it writes its actions as text
     react-mlab:MODEL                the same, in the six fields of the paper's agent
     react-mlab+human:MODEL          the same, with the idea that the options call "human"
+    MODULE:CLASS                    a class of Python, or a function that returns an agent
+    MODULE:CLASS+LABEL              an instance that a program has given to its run
 
 A name holds everything in which agents of one run differ, so that a leaderboard never mixes two.
 What all language models of a run share, such as their server and their budgets, is in `LlmOptions`.
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mlrcbench.agents.external import ExternalAgent
+from mlrcbench.agents.python_object import FORM, Origin, PythonAgent, check_importable, is_place, python_agent
 from mlrcbench.agents.react import ReactAgent
 from mlrcbench.agents.scripted import RandomAgent, ScriptedAgent, overlay_agent
 from mlrcbench.agents.styles import STYLES, Style
@@ -32,7 +35,7 @@ from mlrcbench.llm import Endpoint
 SCRIPTED = ("baseline", "reference", "random")
 EXTERNAL = "external:"
 REACT = "react"
-FORMS = (*SCRIPTED, f"{EXTERNAL}COMMAND", f"{REACT}:MODEL")
+FORMS = (*SCRIPTED, f"{EXTERNAL}COMMAND", f"{REACT}:MODEL", FORM)
 _MODEL = re.compile(
     rf"{REACT}(?:-(?P<style>[a-z]+))?(?:\+(?P<idea>[A-Za-z0-9_.-]+))?:(?P<model>\S.*)", re.DOTALL
 )
@@ -100,6 +103,11 @@ def is_model(name: str) -> bool:
     return _MODEL.fullmatch(name) is not None
 
 
+def is_python(name: str) -> bool:
+    """Whether a name belongs to an object of Python."""
+    return not name.startswith((EXTERNAL, f"{REACT}:")) and is_place(name)
+
+
 def check_name(name: str, options: LlmOptions) -> None:
     """Check that a name is the name of an agent.
 
@@ -118,6 +126,8 @@ def check_name(name: str, options: LlmOptions) -> None:
         if not command:
             raise RegistryError(f"the agent {name!r} has no command: write {EXTERNAL}COMMAND")
         return
+    if is_python(name):
+        return
     if not is_model(name):
         if name.partition(":")[0] == REACT:
             raise RegistryError(f"the agent {name!r} names no model: write {REACT}:MODEL, or give --model")
@@ -126,12 +136,22 @@ def check_name(name: str, options: LlmOptions) -> None:
 
 
 def make_agent(
-    name: str, competition: Competition, options: LlmOptions | None = None
-) -> ScriptedAgent | RandomAgent | ExternalAgent | ReactAgent:
+    name: str,
+    competition: Competition,
+    options: LlmOptions | None = None,
+    origin: Origin | None = None,
+) -> ScriptedAgent | RandomAgent | ExternalAgent | ReactAgent | PythonAgent:
     """The agent of a name, for episodes of a competition.
+
+    Args:
+        name: The name.
+        competition: The competition.
+        options: What language models share.
+        origin: Where an object of Python comes from.
 
     Raises:
         RegistryError: No agent has this name.
+        AgentError: An object of Python cannot be made.
         EndpointError: The model's budget cannot be kept, or the table of prices cannot be read.
     """
     options = options or LlmOptions()
@@ -142,6 +162,8 @@ def make_agent(
         return overlay_agent(competition, name)
     if name.startswith(EXTERNAL):
         return ExternalAgent(name.removeprefix(EXTERNAL))
+    if is_python(name):
+        return python_agent(name, origin)
     style, idea, model = _read_model(name, options)
     return ReactAgent(
         options.endpoint(model), style=style, idea=idea, context=options.context, patience=options.patience
@@ -153,7 +175,10 @@ def check_ready(name: str, options: LlmOptions) -> None:
 
     Raises:
         EndpointError: A language model's key, price or package is missing.
+        RegistryError: A class of Python cannot be imported.
     """
+    if is_python(name):
+        check_importable(name)
     if is_model(name):
         options.endpoint(_read_model(name, options)[2]).connect()
 

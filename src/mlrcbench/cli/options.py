@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlrcbench.env.settings import Settings
-from mlrcbench.errors import DataError
+from mlrcbench.errors import DataError, RunError
 
 _MAX_SECRET_BYTES = 10_000
 _MIN_SECRET_CHARS = 16
@@ -81,6 +81,11 @@ def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
             help=f"{facts['help']}{note}",
             **facts["form"],
         )
+        if option.name == "budget":
+            parser.add_argument("--steps", type=count, help="steps of an episode, like --budget steps=N")
+            parser.add_argument(
+                "--evaluations", type=count, help="evaluations of an episode, like --budget evaluations=N"
+            )
         if option.name == "secret":
             parser.add_argument("--secret-file", type=Path, metavar="FILE", help=_SECRET_FILE_HELP)
 
@@ -126,8 +131,18 @@ def _read_secret(path: Path) -> str:
 
 
 def read_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The options of an episode from a command, by name, for `mlrcbench.make` and `run`."""
+    """The options of an episode from a command, by name, for `mlrcbench.make` and `run`.
+
+    Raises:
+        RunError: A part of the budget is given twice.
+    """
     values = {option.name: getattr(options, option.name, None) for option in dataclasses.fields(Settings)}
+    for name in ("steps", "evaluations"):
+        number = getattr(options, name, None)
+        if number is not None:
+            values["budget"] = {**(values["budget"] or {}), name: number}
+            if (options.budget or {}).get(name, number) != number:
+                raise RunError(f"--{name} and --budget {name}=... differ; give one of them")
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -19,9 +19,12 @@ from mlrcbench.agents.named import (
     LlmOptions,
     check_ready,
     idea_name,
+    is_model,
+    is_python,
     make_agent,
     react_name,
 )
+from mlrcbench.agents.python_object import PythonAgent
 from mlrcbench.agents.react import ReactAgent
 from mlrcbench.agents.styles import STYLES
 from mlrcbench.catalog.card import Card
@@ -77,7 +80,7 @@ def _add_model_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--model", help="name of the model, as the server knows it")
     group.add_argument("--base-url", help="address of an OpenAI-compatible API (default: OpenAI's own)")
     group.add_argument("--key-variable", help="environment variable of the key (default: OPENAI_API_KEY)")
-    group.add_argument("--style", choices=STYLES, default="tools", help="how the model acts (default: tools)")
+    group.add_argument("--style", choices=STYLES, help="how the model acts (default: tools)")
     group.add_argument("--idea", type=Path, help="a file with a research idea to try")
     group.add_argument("--token-budget", type=count, help="tokens that an episode may use")
     group.add_argument("--money-budget", type=float, help="US dollars that an episode may cost")
@@ -98,8 +101,9 @@ def _read_model_options(options: argparse.Namespace) -> tuple[list[str], dict[st
     """The agents' names, with the model's name in that of `react`, and the options of `LlmOptions`.
 
     Raises:
-        RunError: The idea cannot be read.
+        RunError: The idea cannot be read, or an option would be ignored.
     """
+    _refuse_ignored(options)
     names = [field.name for field in dataclasses.fields(LlmOptions)]
     values = {name: getattr(options, name, None) for name in names}
     if options.idea is not None:
@@ -108,14 +112,35 @@ def _read_model_options(options: argparse.Namespace) -> tuple[list[str], dict[st
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(f"the idea {options.idea} cannot be read: {cause(error)}") from None
     agents = [
-        react_name(options.model, options.style, options.idea) if name == REACT and options.model else name
+        react_name(options.model, options.style or "tools", options.idea)
+        if name == REACT and options.model
+        else name
         for name in options.agent
     ]
     return agents, {name: value for name, value in values.items() if value is not None}
 
 
+def _refuse_ignored(options: argparse.Namespace) -> None:
+    """Refuse options that have no effect on the agents that are given.
+
+    Raises:
+        RunError: There is one.
+    """
+    shared = [field.name for field in dataclasses.fields(LlmOptions) if field.name != "ideas"]
+    reacts, models = REACT in options.agent, any(map(is_model, options.agent))
+    for names, needed, agents in (
+        (("model", "style", "idea"), reacts, f"--agent {REACT}"),
+        (shared, reacts or models, f"--agent {REACT}, or {REACT}:MODEL"),
+    ):
+        for name in names:
+            if getattr(options, name, None) is not None and not needed:
+                raise RunError(f"--{name.replace('_', '-')} has no effect without {agents}")
+
+
 def _run(options: argparse.Namespace) -> int:
     """Play one episode, shown step by step, or with --out a grid of episodes."""
+    if any(map(is_python, options.agent)):
+        sys.path.append(str(Path.cwd()))
     options.agent, options.llm = _read_model_options(options)
     for name in _WITHOUT_OUT if options.out else _WITH_OUT:
         if getattr(options, name) is not None:
@@ -174,14 +199,16 @@ def _run_episode(options: argparse.Namespace, identifier: str) -> int:
     agent = make_agent(options.agent[0], competition, llm)
     with Progress(f"preparing {identifier}, instance {number}", quiet=options.quiet) as progress:
         competition.instance(number, options.tier, secret=options.secret, on_progress=progress.say)
-    closing = agent if isinstance(agent, ExternalAgent) else contextlib.nullcontext()
-    with environment as env, closing:
+    with environment as env, contextlib.ExitStack() as held:
+        if isinstance(agent, ExternalAgent | PythonAgent):
+            held.callback(agent.close)
         watch = EpisodeWatch(env, quiet=options.quiet)
         with contextlib.closing(watch):
             last = play(env, agent, seed=options.seed or 0, on_action=watch.before, on_step=watch.after)
         rows = _summary(options, competition, last, watch)
-        if isinstance(agent, ReactAgent):
-            rows.append(["model", bill(agent.spent)])
+        spent = agent.spent if isinstance(agent, ReactAgent | PythonAgent) else None
+        if spent is not None:
+            rows.append(["model", bill(spent)])
         rows.append(["record", str(env.record)])
         say("\n" + table(["", ""], rows))
     return 0

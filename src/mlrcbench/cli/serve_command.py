@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import os
 import secrets
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,9 @@ def add_server_commands(add: AddCommand) -> None:
     openenv = add("openenv", _openenv, "Serve episodes to training programs that speak OpenEnv.")
     _add_options(openenv)
     openenv.add_argument("--port", type=int, default=8000, help="port to listen on (default 8000)")
+    openenv.add_argument(
+        "--instances", type=count, default=1, help="size of the pool, from --instance on (default 1)"
+    )
     openreward = add("openreward", _openreward, "Serve episodes by the Open Reward Standard.")
     _add_options(openreward)
     openreward.add_argument("--port", type=int, default=8000, help="port to listen on (default 8000)")
@@ -44,7 +49,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", help="a competition's id")
     parser.add_argument("--instance", type=natural, default=0, help="seed of the instance (default 0)")
     add_settings(parser)
-    parser.add_argument("--steps", type=count, help="steps of an episode, like --budget steps=N")
     parser.add_argument("--records", type=Path, help="folder for the records")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default: this machine only)")
     limits = ServerLimits()
@@ -66,14 +70,17 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _table(options: argparse.Namespace) -> SessionTable:
-    """The table of sessions; wrong options raise an error now, and the instance is built now."""
-    settings = {**read_settings(options), "instances": [options.instance], "records": options.records}
-    if options.steps:
-        settings["budget"] = {**settings.get("budget", {}), "steps": options.steps}
+    """The table of sessions; wrong options raise an error now."""
+    pool = range(options.instance, options.instance + getattr(options, "instances", 1))
+    settings = {**read_settings(options), "instances": pool, "records": options.records}
     mlrcbench.make(options.id, **settings).close()
-    mlrcbench.prepare(options.id, [options.instance], tier=options.tier, secret=options.secret)
     limits = ServerLimits(options.sessions, options.idle, options.lifetime)
     return SessionTable(lambda: mlrcbench.make(options.id, **settings), limits)
+
+
+def _prepare(options: argparse.Namespace, stop: threading.Event | None = None) -> None:
+    """Build the instance of a server's episodes, of a pool the first one."""
+    mlrcbench.prepare(options.id, [options.instance], tier=options.tier, secret=options.secret, stop=stop)
 
 
 def _control_token() -> str:
@@ -90,12 +97,13 @@ def _adapter(name: str) -> Any:
 
 def _mcp(options: argparse.Namespace) -> int:
     mcp = _adapter("mcp")
-    table, instructions = _table(options), mcp.instructions(options.id)
+    table, about = _table(options), _adapter("mcp_server").introduction(options.id, options.tier)
     if options.http is None:
-        mcp.serve_stdio(table, instructions)
+        mcp.serve_stdio(table, about, functools.partial(_prepare, options))
         return 0
+    _prepare(options)
     mcp.serve_http(
-        table, instructions, _control_token(), host=options.host, port=options.http, episodes=options.episodes
+        table, about, _control_token(), host=options.host, port=options.http, episodes=options.episodes
     )
     return 0
 
@@ -103,12 +111,14 @@ def _mcp(options: argparse.Namespace) -> int:
 def _openenv(options: argparse.Namespace) -> int:
     openenv = _adapter("openenv")
     token = os.environ.get(TOKEN, "")
+    _prepare(options)
     openenv.serve(_table(options), _control_token(), token=token, host=options.host, port=options.port)
     return 0
 
 
 def _openreward(options: argparse.Namespace) -> int:
     openreward = _adapter("openreward")
+    _prepare(options)
     openreward.serve(
         _table(options),
         _control_token(),

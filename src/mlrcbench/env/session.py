@@ -28,12 +28,14 @@ class Session:
         reward: Sum of the episode's rewards so far.
         last: The last call's result; None before the first.
         calls: Number of calls that were steps of the episode.
+        instance: Seed of the episode's instance; None before the first episode.
     """
 
     def __init__(self, env: ResearchEnv) -> None:
         self.env = env
         self.reward = 0.0
         self.calls = 0
+        self.instance: int | None = None
         self.last: ToolResult | None = None
         self._begun = False
         self._lock = threading.Lock()
@@ -50,7 +52,8 @@ class Session:
         """
         with self._lock:
             options = None if instance is None else {"instance": instance}
-            observation, _ = self.env.reset(seed=seed, options=options)
+            observation, info = self.env.reset(seed=seed, options=options)
+            self.instance = info["instance"]
             self.reward, self.calls, self.last, self._begun = 0.0, 0, None, True
             return str(observation["text"])
 

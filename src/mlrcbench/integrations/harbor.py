@@ -1,9 +1,10 @@
-"""Harbor: a competition's instance as a task folder, for users who run agents in containers.
+"""Harbor: instances of a competition as task folders, for users who run agents in containers.
 
     mlrcbench export harbor backdoor-trigger --instance 3 tasks/backdoor-3
+    mlrcbench export harbor backdoor-trigger --instances 20 datasets/backdoor
 
-The agent's container holds the workspace; the verifier's files, which Harbor copies in when the
-agent has ended, hold the answers, the scorer, and a copy of what the scorer imports. So the folder
+The agent's image holds the workspace. The verifier has an image of its own, with the answers, the scorer,
+and a copy of what the scorer imports; Harbor copies the workspace there when the agent has ended. So a folder
 is complete and needs no mlrcbench where it runs, and anyone who has the folder has the answers. There is
 no evaluation on dev: a Harbor task is scored once, at its end, on test.
 
@@ -12,9 +13,15 @@ The boundary is Harbor's container and not ours: see `harbor_verify.py` for what
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import json
+import re
+import shlex
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import mlrcbench
 
@@ -25,15 +32,19 @@ _MODULES = (
     "score.py",
 )  # the only modules of the library that a scorer may import
 _SCHEMA = "1.4"
-_DOCKERFILE = """\
-FROM python:3.11-slim
-ARG PACKAGES="numpy torch safetensors"
-RUN pip install --no-cache-dir $PACKAGES
-# The verifier's files arrive here when the agent has ended; processes that it left running cannot read them.
-RUN useradd --create-home agent && mkdir --mode 700 /tests
+_AGENT_IMAGE = """\
+RUN useradd --create-home agent
 COPY --chown=agent workspace /workspace
 WORKDIR /workspace
 """
+_VERIFIER_IMAGE = """\
+COPY . /tests
+# Agent code runs as another user, who cannot read the answers.
+RUN chmod 700 /tests && mkdir /workspace
+WORKDIR /workspace
+"""
+_PACKAGES = ("numpy", "safetensors")
+_TORCH = re.compile(r"^\s*(?:import|from) torch\b", re.MULTILINE)
 _TEST = """\
 #!/bin/bash
 chmod 700 "$(dirname "$0")"
@@ -46,7 +57,13 @@ cp --recursive "$(dirname "$0")/reference/." /workspace/
 
 
 def export_harbor(
-    competition: str, directory: Path, *, instance: int = 0, tier: str = "mini", secret: str | None = None
+    competition: str,
+    directory: Path,
+    *,
+    instance: int = 0,
+    tier: str = "mini",
+    secret: str | None = None,
+    torch_index: str | None = None,
 ) -> Path:
     """Write a task folder in Harbor's layout (schema 1.4).
 
@@ -56,6 +73,9 @@ def export_harbor(
         instance: The instance's seed.
         tier: "mini" or "full".
         secret: The instance's secret; see `Competition.instance`.
+        torch_index: Address of the package index from which images take PyTorch, if they need it: that of
+            its CPU builds, as PyTorch's installation page names it. By default pip's own index, whose build
+            for Linux is several gigabytes larger.
 
     Returns:
         The directory.
@@ -81,18 +101,94 @@ def export_harbor(
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "task.toml").write_text(_config(source.card, tier, instance), "utf-8")
     (directory / "instruction.md").write_text(_instruction(source, tier), "utf-8")
+    packages = _install(source, torch_index)
     _write_environment(directory / "environment", source, built)
+    (directory / "environment" / "Dockerfile").write_text(packages + _AGENT_IMAGE, "utf-8")
     _write_solution(directory / "solution", source)
     _write_tests(directory / "tests", source, built)
+    (directory / "tests" / "Dockerfile").write_text(packages + _VERIFIER_IMAGE, "utf-8")
     return directory
+
+
+def export_harbor_dataset(
+    competition: str, directory: Path, *, instances: int, instance: int = 0, **options: Any
+) -> Path:
+    """Write a folder of tasks, one for each instance, and the manifest of their dataset.
+
+    Args:
+        competition: The competition's id.
+        directory: The folder to write; it must not exist, or be empty.
+        instances: How many instances.
+        instance: Seed of the first one.
+        options: See `export_harbor`.
+
+    Returns:
+        The directory.
+
+    Raises:
+        RegistryError, DataError: See `export_harbor`.
+    """
+    card, tier = mlrcbench.get_competition(competition).card, options.get("tier", "mini")
+    if directory.exists() and any(directory.iterdir()):
+        raise mlrcbench.DataError(f"{directory} is not empty; name a folder that does not exist yet")
+    name = f"mlrcbench/{card.id.strip('_')}-{tier}"
+    lines = [
+        'schema_version = "1.0"',
+        "",
+        "[dataset]",
+        f"name = {json.dumps(name)}",
+        f'version = "{card.version}"',
+        f"description = {json.dumps(card.summary)}",
+        'keywords = ["machine-learning-research"]',
+    ]
+    for seed in range(instance, instance + instances):
+        task = export_harbor(
+            competition, directory / f"{card.id.strip('_')}-{tier}-{seed}", instance=seed, **options
+        )
+        lines += ["", "[[tasks]]", f'name = "{name}-{seed}"', f'digest = "sha256:{_digest(task)}"']
+    (directory / "dataset.toml").write_text("\n".join(lines) + "\n", "utf-8")
+    return directory
+
+
+def _digest(task: Path) -> str:
+    """The digest of a task's files, as Harbor computes it."""
+    digest = hashlib.sha256()
+    for name, path in sorted((path.relative_to(task).as_posix(), path) for path in task.rglob("*")):
+        if path.is_file():
+            digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _install(competition: mlrcbench.Competition, torch_index: str | None) -> str:
+    """The first lines of both images: this Python, and the packages in the versions that are used here."""
+    sources = [*competition.starter.rglob("*.py"), competition.folder / "scorer.py"]
+    texts = [path.read_text("utf-8") for path in sources] + list(competition.overlay("reference").values())
+    pins = [f"{name}=={importlib.metadata.version(name)}" for name in _PACKAGES]
+    lines = [
+        f"FROM python:{sys.version_info.major}.{sys.version_info.minor}-slim-bookworm",
+        f"RUN pip install --no-cache-dir {' '.join(pins)}",
+    ]
+    if any(_TORCH.search(text) for text in texts):
+        version = importlib.metadata.version("torch")
+        if torch_index is None:
+            lines.append(f"RUN pip install --no-cache-dir torch=={version.partition('+')[0]}")
+        else:
+            index = shlex.quote(torch_index)
+            lines.append(f"RUN pip install --no-cache-dir --index-url {index} torch=={version}")
+    return "\n".join(lines) + "\n"
 
 
 def _config(card: mlrcbench.Card, tier: str, instance: int) -> str:
     limits, budget = card.tier(tier).limits, card.tier(tier).budget
     verifying = limits.evaluation_seconds + limits.scoring_seconds + 120
     name = f"mlrcbench/{card.id.strip('_')}-{tier}-{instance}"
+    resources = f"""\
+cpus = {max(1, limits.threads)}
+memory_mb = {max(2048, 2 * limits.memory_mb)}
+build_timeout_sec = 1800.0"""
     return f"""\
 schema_version = "{_SCHEMA}"
+artifacts = ["/workspace"]
 
 [task]
 name = {json.dumps(name)}
@@ -113,19 +209,21 @@ timeout_sec = {float(budget.seconds)}
 [verifier]
 user = "root"
 timeout_sec = {float(verifying)}
+environment_mode = "separate"
+
+[verifier.environment]
+{resources}
 
 [environment]
 workdir = "/workspace"
-cpus = {max(1, limits.threads)}
-memory_mb = {max(2048, 2 * limits.memory_mb)}
-build_timeout_sec = 1800.0
+{resources}
 """
 
 
 def _instruction(competition: mlrcbench.Competition, tier: str) -> str:
     card = competition.card
     limits = card.tier(tier).limits
-    return f"""{competition.statement.rstrip()}
+    return f"""{competition.statement_of(tier).rstrip()}
 
 ## How it is judged
 
@@ -143,8 +241,7 @@ def _write_environment(
     workspace = folder / "workspace"
     _copy(competition.starter, workspace)
     _copy(instance.public, workspace / "data")
-    (workspace / "statement.md").write_text(competition.statement, "utf-8")
-    (folder / "Dockerfile").write_text(_DOCKERFILE, "utf-8")
+    (workspace / "statement.md").write_text(competition.statement_of(instance.tier), "utf-8")
 
 
 def _write_solution(folder: Path, competition: mlrcbench.Competition) -> None:

@@ -12,9 +12,9 @@ Every file of the agent is opened by its name in an open folder, never through a
 was opened. Whatever the agent's files and processes make impossible is an invalid submission. A failure of
 anything else ends this script without a reward.
 
-What it does not guarantee: an agent that works as root in the container can change the interpreter
-itself. Tasks say `user = "agent"`; a harness that ignores this loses the protection, and so does running
-this file as an ordinary user, which is for trying out a task.
+What it does not guarantee: where a harness runs it in the agent's own container, against the task's
+`environment_mode = "separate"`, an agent that works as root there, against its `user = "agent"`, can change
+the interpreter itself. Run by an ordinary user, which is for trying out a task, it protects no answers.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ import anyio
 from inspect_ai import Task, task
 from inspect_ai.agent import AgentState, as_solver, react
 from inspect_ai.dataset import Sample
+from inspect_ai.event import ScoreEvent
+from inspect_ai.log import transcript
 from inspect_ai.scorer import Score, Target, mean, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import Tool, ToolDef, ToolError, ToolParams
@@ -39,6 +41,7 @@ def _tool(spec: dict[str, Any]) -> Tool:
     async def execute(**kwargs: Any) -> str:
         session = _sessions[store().get(_KEY)]
         result: mlrcbench.ToolResult = await anyio.to_thread.run_sync(session.call, spec["name"], kwargs)
+        _note_dev_score(result.info.get("score"))
         if result.is_error:
             raise ToolError(result.text)
         return result.text
@@ -46,6 +49,15 @@ def _tool(spec: dict[str, Any]) -> Tool:
     # The episode itself cuts observations, and says so.
     parameters = ToolParams(**spec["parameters"])
     return ToolDef(execute, spec["name"], spec["description"], parameters, max_output=0).as_tool()
+
+
+def _note_dev_score(score: dict[str, Any] | None) -> None:
+    """Show an evaluation on dev in the sample's transcript, as a score before the end."""
+    if score is not None:
+        gain, valid = score["improvement"], score["value"] is not None
+        text = f"{score['value']:.6g} on dev" if valid else score["reason"]
+        noted = Score(value=gain if valid else 0.0, explanation=text, metadata=score)
+        transcript()._event(ScoreEvent(score=noted, intermediate=True, scorer="dev"))
 
 
 @solver
@@ -133,12 +145,19 @@ def _make_task(card: mlrcbench.Card) -> Callable[..., Task]:
         tier: str = "mini",
         kind: str = "auto",
         steps: int | None = None,
+        evaluations: int | None = None,
+        seconds: float | None = None,
+        reward: str = "sparse",
+        final: str = "best",
         secret: str | None = None,
     ) -> Task:
-        budget = None if steps is None else {"steps": steps}
+        parts = {"steps": steps, "evaluations": evaluations, "seconds": seconds}
+        budget = {name: number for name, number in parts.items() if number is not None}
+        options = {"tier": tier, "sandbox": kind, "reward": reward, "final": final, "secret": secret}
+        mlrcbench.make(card.id, **options, budget=budget or None).close()  # wrong options fail here
         return Task(
             dataset=[_sample(card, instance) for instance in range(first, first + instances)],
-            setup=begin(tier=tier, sandbox=kind, budget=budget, secret=secret),
+            setup=begin(**options, budget=budget or None),
             solver=researcher(),
             scorer=test_score(),
             cleanup=_end,
@@ -154,6 +173,10 @@ def _make_task(card: mlrcbench.Card) -> Callable[..., Task]:
         tier: "mini" or "full".
         kind: The kind of the episode's sandbox; see `mlrcbench doctor`.
         steps: How many steps an episode has; by default the card's number.
+        evaluations: How many evaluations it has; by default the card's number.
+        seconds: How many seconds it has; by default the card's number.
+        reward: "sparse" or "shaped": how improvements become the return, which the metadata hold.
+        final: "best" or "last": which state is scored on test.
         secret: The instances' secret; by default this installation's.
     """
     named_task: Callable[..., Task] = task(name=card.id.replace("-", "_"))(make)

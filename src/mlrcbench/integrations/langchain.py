@@ -1,7 +1,8 @@
 """LangChain: the actions as `StructuredTool`s.
 
 LangChain passes a call on as the model wrote it, without checking it against the schema, so the episode
-itself answers invalid calls, with messages that help. A failure of the infrastructure ends the agent with an
+itself answers invalid calls, with messages that help; the message of such an answer has the status "error". A
+failure of the infrastructure ends the agent with an
 exception, which the model does not see.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from langchain_core.tools import StructuredTool
+from langchain_core.tools import StructuredTool, ToolException
 
 import mlrcbench
 
@@ -27,6 +28,7 @@ def tools(session: mlrcbench.Session) -> list[StructuredTool]:
             description=spec["description"],
             args_schema=spec["parameters"],
             func=_caller(session, spec["name"]),
+            handle_tool_error=True,  # its text is the answer
         )
         for spec in mlrcbench.tool_specs()
     ]
@@ -49,6 +51,9 @@ def stop(session: mlrcbench.Session) -> Any:
 
 def _caller(session: mlrcbench.Session, name: str) -> Callable[..., str]:
     def call(**arguments: Any) -> str:
-        return session.call(name, arguments).text
+        result = session.call(name, arguments)
+        if result.is_error:
+            raise ToolException(result.text)
+        return result.text
 
     return call

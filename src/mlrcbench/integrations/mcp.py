@@ -3,25 +3,23 @@
 Over stdio the process is one episode. Over HTTP every episode has a token, which a client sends
 as `Authorization: Bearer TOKEN` or, if it only accepts an address, as the end of `/mcp/TOKEN`.
 The transport keeps no state: it does not matter how often a client connects, and connections that it
-leaves open hold nothing. The official SDK is used at its low level, so that the tools have the actions'
-own schemas, with either of its major versions.
+leaves open hold nothing. Answers to calls are streams of events, which begin at once and carry the progress.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
 import anyio.to_thread
-from mcp import types
-from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-import mlrcbench
+from mlrcbench.integrations.mcp_server import Introduction, make_server
 from mlrcbench.integrations.serving import http
 from mlrcbench.integrations.serving.access import (
     Control,
@@ -34,7 +32,7 @@ from mlrcbench.integrations.serving.access import (
     plain_body,
     respond,
 )
-from mlrcbench.integrations.serving.episodes import Hosted, SessionTable
+from mlrcbench.integrations.serving.episodes import SessionTable
 
 PATH = "/mcp"
 _KEY = "mlrcbench.env.episode"
@@ -43,105 +41,48 @@ _NO_JSON = {
     "id": None,
     "error": {"code": -32700, "message": "the message is no JSON, or nests too deep"},
 }
-_HOW = (
-    "You take part in a machine-learning research competition, described below. Work on it with the tools; "
-    "each call costs a step, and each answer ends with what is left. When you are done, call submit: it ends "
-    "the episode, which cannot be begun again.\n\n"
-)
 
 
-def make_server(instructions: str, find: Callable[[Any], Hosted]) -> Server[Any]:
-    """A server whose tools are the actions.
+def serve_stdio(table: SessionTable, about: Introduction, prepare: Callable[[threading.Event], Any]) -> None:
+    """Serve one episode on this process's standard streams, until they end.
 
     Args:
-        instructions: A text for the model, sent at the start of a connection.
-        find: Finds the episode of a request; it gets the HTTP request, or None over stdio.
+        table: The table that has the episode.
+        about: See `introduction`.
+        prepare: Builds the instance unless an event is set; meanwhile the client is served already.
     """
-    tools = [
-        types.Tool.model_validate(
-            {
-                "name": spec["name"],
-                "description": spec["description"],
-                "inputSchema": spec["parameters"],
-            }
-        )
-        for spec in mlrcbench.tool_specs()
-    ]
-    listed = types.ListToolsResult(tools=tools)
-    about: dict[str, Any] = {"version": mlrcbench.__version__, "instructions": instructions}
-    if not hasattr(Server, "add_request_handler"):  # the SDK's first major version
-        server: Any = Server("mlrcbench", **about)
-
-        async def call_1(request: Any) -> Any:
-            result = await _call(find(server.request_context.request), request.params)
-            return types.ServerResult(result)
-
-        async def list_1(_: Any) -> Any:
-            return types.ServerResult(listed)
-
-        server.request_handlers[types.ListToolsRequest] = list_1
-        server.request_handlers[types.CallToolRequest] = call_1
-        return server
-
-    async def call_2(context: Any, params: Any) -> Any:
-        return await _call(find(context.request), params)
-
-    async def list_2(_context: Any, _params: Any) -> Any:
-        return listed
-
-    return Server("mlrcbench", **about, on_list_tools=list_2, on_call_tool=call_2)
-
-
-async def _call(hosted: Hosted, params: Any) -> types.CallToolResult:
-    """Make one step in a thread; it is carried out to its end even if nobody waits for the answer."""
-    result = await http.in_thread(hosted.call, params.name, params.arguments)
-    step = {"reward": result.reward, "terminated": result.terminated, "truncated": result.truncated}
-    content = [{"type": "text", "text": result.text}]
-    return types.CallToolResult.model_validate(
-        {"content": content, "isError": result.is_error, "_meta": {"mlrcbench/step": step}}
-    )
-
-
-def instructions(competition: str) -> str:
-    """The text that a client gets first: how to take part, and the competition's statement.
-
-    Raises:
-        RegistryError: The competition does not exist.
-    """
-    return _HOW + mlrcbench.get_competition(competition).statement
-
-
-def serve_stdio(table: SessionTable, words: str) -> None:
-    """Serve one episode on this process's standard streams, until they end."""
-    hosted = table.open()
+    hosted, ended = table.open(), threading.Event()
 
     async def serve() -> None:
-        server = make_server(words, lambda _: hosted)
+        server = make_server(about, lambda _: hosted)
         async with stdio_server() as (read, write):
             await server.run(read, write, server.create_initialization_options())
 
+    builder = threading.Thread(target=prepare, args=(ended,), name="mlrcbench-prepare")
+    builder.start()
     try:
         anyio.run(serve)
     except* (anyio.ClosedResourceError, anyio.BrokenResourceError):
         pass  # the client has disconnected before the SDK's last message
     finally:
+        ended.set()
         table.close()
+        builder.join()
 
 
-def http_app(table: SessionTable, words: str, control_token: str, *, loopback: bool = True) -> Gate:
+def http_app(table: SessionTable, about: Introduction, control_token: str, *, loopback: bool = True) -> Gate:
     """The ASGI application: `/mcp` for agents, `/control/episodes` for the host.
 
     Args:
         table: The episodes; closed when the application's life ends.
-        words: See `instructions`.
+        about: See `introduction`.
         control_token: The host's secret.
         loopback: Whether only this machine is served.
     """
     limits = GateLimits()
     control = Control(table, control_token)
     manager = StreamableHTTPSessionManager(
-        make_server(words, lambda request: request.scope[_KEY]),
-        json_response=True,
+        make_server(about, lambda request: request.scope[_KEY]),
         stateless=True,
         max_request_body_size=limits.body_bytes,
     )
@@ -193,19 +134,19 @@ async def _live(receive: Receive, send: Send, running: Callable[[], Any]) -> Non
 
 
 def serve_http(
-    table: SessionTable, words: str, control_token: str, *, host: str, port: int, episodes: int
+    table: SessionTable, about: Introduction, control_token: str, *, host: str, port: int, episodes: int
 ) -> None:
     """Serve over HTTP until interrupted, and print addresses and secrets to standard error.
 
     Args:
         table: The episodes.
-        words: See `instructions`.
+        about: See `introduction`.
         control_token: The host's secret.
         host: Address to bind to.
         port: Port to bind to.
         episodes: How many episodes are opened at the start.
     """
-    app = http_app(table, words, control_token, loopback=http.is_loopback(host))
+    app = http_app(table, about, control_token, loopback=http.is_loopback(host))
     for _ in range(episodes):
         print(f"an episode: http://{host}:{port}{PATH}/{table.open().token}", file=sys.stderr)
     http.serve(app, host, port, control_token)

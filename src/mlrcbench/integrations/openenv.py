@@ -5,6 +5,9 @@ over. Its agent may only use `step`. So the token is for training programs, neve
 is the JSON form that `ResearchEnv.step` takes, `{"action": "run", "command": "ls"}`; if it is invalid, the
 observation says why. If the infrastructure fails, `step` raises an exception in the client: such an episode
 has no reward.
+
+The instances of the server's pool are tasks of the split "train". `reset(seed=s)` draws one of them, and
+`reset(split="train", index=i)` takes the one with this index.
 """
 
 from __future__ import annotations
@@ -17,7 +20,13 @@ from typing import Any, Self
 import anyio
 from openenv.core.env_server.http_server import create_fastapi_app
 from openenv.core.env_server.interfaces import Environment
-from openenv.core.env_server.types import Action, ConcurrencyConfig, Observation, State
+from openenv.core.env_server.types import (
+    Action,
+    ConcurrencyConfig,
+    EnvironmentMetadata,
+    Observation,
+    State,
+)
 from pydantic import ConfigDict, Field, PrivateAttr
 
 import mlrcbench
@@ -27,6 +36,8 @@ from mlrcbench.integrations.serving.episodes import Hosted, SessionTable
 from mlrcbench.integrations.serving.plain import plain_text
 from mlrcbench.integrations.serving.websockets import Message
 
+SPLIT = "train"
+_MAX_LISTED = 1_000
 _FORMS = [
     {
         **spec["parameters"],
@@ -73,31 +84,55 @@ class ToolObservation(Observation):
     )
 
 
+class EpisodeInfo(State):
+    """What is known of the running episode, for training programs."""
+
+    competition: str = Field(default="", description="The competition's id.")
+    tier: str = Field(default="", description="The tier of its data.")
+    instance: int | None = Field(default=None, description="The seed of the episode's instance.")
+
+
 class Arena(Environment):
     """One connection's environment, which plays one episode of a table after the other.
 
     Args:
         table: The table of episodes.
+        sample: An environment like those of the table; nobody plays it.
     """
 
     SUPPORTS_CONCURRENT_SESSIONS = True
 
-    def __init__(self, table: SessionTable) -> None:
+    def __init__(self, table: SessionTable, sample: mlrcbench.ResearchEnv) -> None:
         super().__init__()
         self._table = table
+        self._sample = sample
         self._hosted: Hosted | None = None
         self._episode = ""
 
-    async def reset_async(self, seed: int | None = None, episode_id: str | None = None) -> ToolObservation:
+    async def reset_async(
+        self,
+        seed: int | None = None,
+        episode_id: str | None = None,
+        split: str = SPLIT,
+        index: int | None = None,
+    ) -> ToolObservation:
         """End the previous episode and begin another.
 
+        Args:
+            seed: Draws an instance of the pool, unless there is an index.
+            episode_id: The episode's name.
+            split: The only split is "train".
+            index: The index of the task, whose instance is played.
+
         Raises:
+            IndexError: There is no such task.
             Full, DataError, SandboxError: The episode cannot begin.
         """
+        instance = None if index is None else self.get_task(split, index)["instance"]
         await http.in_thread(self.close)
         self._hosted = self._table.open()
         self._episode = str(episode_id or self._hosted.id)
-        return ToolObservation(text=await http.in_thread(self._hosted.begin, seed))
+        return ToolObservation(text=await http.in_thread(self._hosted.begin, seed, instance))
 
     async def step_async(self, action: ToolAction) -> ToolObservation:
         """Carry out one action.
@@ -121,9 +156,16 @@ class Arena(Environment):
             test_score=result.info.get("test_score"),
         )
 
-    def reset(self, seed: int | None = None, episode_id: str | None = None, **_: Any) -> ToolObservation:
+    def reset(
+        self,
+        seed: int | None = None,
+        episode_id: str | None = None,
+        split: str = SPLIT,
+        index: int | None = None,
+        **_: Any,
+    ) -> ToolObservation:
         """See `reset_async`."""
-        observation: ToolObservation = anyio.run(self.reset_async, seed, episode_id)
+        observation: ToolObservation = anyio.run(self.reset_async, seed, episode_id, split, index)
         return observation
 
     def step(self, action: ToolAction, timeout_s: float | None = None, **_: Any) -> ToolObservation:
@@ -132,9 +174,68 @@ class Arena(Environment):
         return observation
 
     @property
-    def state(self) -> State:
-        """The episode's name and how many steps it has had."""
-        return State(episode_id=self._episode, step_count=self._hosted.session.calls if self._hosted else 0)
+    def state(self) -> EpisodeInfo:
+        """What is known of the episode."""
+        session = self._hosted.session if self._hosted else None
+        return EpisodeInfo(
+            episode_id=self._episode,
+            step_count=session.calls if session else 0,
+            competition=self._sample.competition.id,
+            tier=self._sample.tier.name,
+            instance=session.instance if session else None,
+        )
+
+    def get_metadata(self) -> EnvironmentMetadata:
+        """The competition, for people."""
+        subject = self._sample.competition
+        return EnvironmentMetadata(
+            name=f"mlrcbench/{subject.id}",
+            description=f"{subject.card.title}: {subject.card.summary}",
+            readme_content=subject.statement_of(self._sample.tier.name),
+            version=mlrcbench.__version__,
+            author="The mlrcbench maintainers",
+        )
+
+    def list_splits(self) -> list[str]:
+        """The names of the splits, of which there is one."""
+        return [SPLIT]
+
+    def num_tasks(self, split: str) -> int:
+        """How many instances the pool has.
+
+        Raises:
+            IndexError: The split does not exist.
+        """
+        if split != SPLIT:
+            raise IndexError(f"the split {split!r} does not exist; the only one is {SPLIT!r}")
+        return len(self._sample.pool)
+
+    def get_task(self, split: str, index: int) -> dict[str, Any]:
+        """The task of an index.
+
+        Raises:
+            IndexError: There is no such task.
+        """
+        count = self.num_tasks(split)
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
+            raise IndexError(f"the index must be a whole number from 0 to {count - 1}, not {str(index)[:40]}")
+        competition, instance = self._sample.competition.id, self._sample.pool[index]
+        return {
+            "id": f"{competition}-{instance}",
+            "index": index,
+            "competition": competition,
+            "tier": self._sample.tier.name,
+            "instance": instance,
+        }
+
+    def list_tasks(self, split: str) -> list[dict[str, Any]]:
+        """The tasks of the split, as many as one answer should have."""
+        return [self.get_task(split, index) for index in range(min(self.num_tasks(split), _MAX_LISTED))]
+
+    def get_task_range(self, split: str, start: int, stop: int) -> list[dict[str, Any]]:
+        """The tasks from an index to another, as many as one answer should have."""
+        first, last = max(0, int(start)), min(int(stop), self.num_tasks(split))
+        return [self.get_task(split, index) for index in range(first, min(last, first + _MAX_LISTED))]
 
     def close(self) -> None:
         """End the episode."""
@@ -156,8 +257,10 @@ def http_app(table: SessionTable, control_token: str, *, token: str = "", loopba
         MlrcbenchError: Other machines are to be served without a token.
     """
     limits = GateLimits(idle_seconds=table.limits.idle_seconds)
+    sample = table.make()
+    sample.close()
     inner = create_fastapi_app(
-        lambda: Arena(table),
+        lambda: Arena(table, sample),
         ToolAction,
         ToolObservation,
         # Not the idle limit: OpenEnv's own reaper would also end sessions in one long step.
@@ -165,6 +268,7 @@ def http_app(table: SessionTable, control_token: str, *, token: str = "", loopba
             max_concurrent_envs=2 * table.limits.sessions, session_timeout=table.limits.lifetime_seconds
         ),
         env_name="mlrcbench",
+        state_cls=EpisodeInfo,
     )
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -191,14 +295,18 @@ def _readable(text: str) -> str:
 def from_environment() -> Gate:
     """The application for `uvicorn --factory`, set up by environment variables.
 
-    They are MLRCBENCH_COMPETITION, MLRCBENCH_TOKEN and MLRCBENCH_CONTROL_TOKEN.
+    They are MLRCBENCH_COMPETITION, MLRCBENCH_INSTANCES (how many; by default 1), MLRCBENCH_TOKEN and
+    MLRCBENCH_CONTROL_TOKEN.
     """
     competition = os.environ.get("MLRCBENCH_COMPETITION", "")
     mlrcbench.get_competition(competition)
     token, control = os.environ.get("MLRCBENCH_TOKEN", ""), os.environ.get("MLRCBENCH_CONTROL_TOKEN", "")
     if not control:
         raise mlrcbench.MlrcbenchError("set MLRCBENCH_CONTROL_TOKEN to a secret that you choose")
-    table = SessionTable(lambda: mlrcbench.make(competition))
+    instances = os.environ.get("MLRCBENCH_INSTANCES", "1")
+    if not instances.isdecimal() or int(instances) < 1:
+        raise mlrcbench.MlrcbenchError("MLRCBENCH_INSTANCES must be a whole number of at least 1")
+    table = SessionTable(lambda: mlrcbench.make(competition, instances=int(instances)))
     return http_app(table, control, token=token, loopback=not token)
 
 

@@ -20,6 +20,7 @@ import verifiers.v1 as vf
 from pydantic import Field
 
 import mlrcbench
+from mlrcbench.agents.named import make_agent
 from mlrcbench.integrations.signatures import parameters, type_of
 
 __all__ = ["ResearchTaskset"]
@@ -52,6 +53,27 @@ class ResearchData(vf.TaskData):
     secret_public: bool = False
 
 
+def _environment(task: ResearchData) -> mlrcbench.ResearchEnv:
+    """The environment of an episode."""
+    return mlrcbench.make(
+        task.competition,
+        tier=task.tier,
+        sandbox=task.sandbox,
+        reward=task.reward,
+        instances=[task.instance],
+        budget={"steps": task.steps} if task.steps else None,
+        secret="public" if task.secret_public else None,
+    )
+
+
+def _reference_improves(task: ResearchData) -> bool:
+    """Whether the reference solution of a competition, in an episode of its own, beats the baseline."""
+    agent = make_agent("reference", mlrcbench.get_competition(task.competition))
+    with _environment(task) as env:
+        improvement = mlrcbench.play(env, agent).info["test_score"]["improvement"]
+    return improvement is not None and improvement > 0
+
+
 class ResearchToolset(vf.Toolset[vf.ToolsetConfig, ResearchState]):
     """The actions, in one episode that the first call begins."""
 
@@ -60,16 +82,7 @@ class ResearchToolset(vf.Toolset[vf.ToolsetConfig, ResearchState]):
 
     async def setup_task(self, task: ResearchData) -> None:
         """Make the episode's environment; it is closed with the server."""
-        env = mlrcbench.make(
-            task.competition,
-            tier=task.tier,
-            sandbox=task.sandbox,
-            reward=task.reward,
-            instances=[task.instance],
-            budget={"steps": task.steps} if task.steps else None,
-            secret="public" if task.secret_public else None,
-        )
-        self._session = self._exit_stack.enter_context(mlrcbench.Session(env))
+        self._session = self._exit_stack.enter_context(mlrcbench.Session(_environment(task)))
         self._begun = False
         self._turn = asyncio.Lock()
 
@@ -116,6 +129,10 @@ class ResearchTask(vf.Task[ResearchData, ResearchState, ResearchTaskConfig]):
     def toolsets(cls, config: ResearchTaskConfig) -> list[Any]:
         """The actions."""
         return [ResearchToolset(config.tools)]
+
+    async def validate(self, runtime: Any) -> bool:
+        """Whether the competition's reference solution is scored as better than its baseline."""
+        return await asyncio.to_thread(_reference_improves, self.data)
 
     @vf.stop
     async def episode_over(self, trace: vf.Trace) -> bool:
@@ -168,7 +185,7 @@ class ResearchTaskset(vf.Taskset[ResearchTask, ResearchConfig]):
             RegistryError: The competition does not exist.
         """
         config = self.config
-        prompt = _HOW + mlrcbench.get_competition(config.competition).statement
+        prompt = _HOW + mlrcbench.get_competition(config.competition).statement_of(config.tier)
         return [
             ResearchTask(
                 ResearchData(

@@ -18,7 +18,7 @@ from mlrcbench.errors import RegistryError, nearest
 from mlrcbench.protocol.actions import ACTIONS, Action, example
 from mlrcbench.text import read_json
 
-Dialect = Literal["json", "openai", "anthropic"]
+Dialect = Literal["json", "openai", "responses", "anthropic", "gemini"]
 _TYPES = {str: "string", int: "integer", float: "number"}
 _ERRORS = "If the action cannot be carried out, the answer begins with 'error:' and says what to do instead."
 
@@ -57,7 +57,8 @@ def tool_specs(dialect: Dialect = "json") -> list[dict[str, Any]]:
 
     Args:
         dialect: "json": name, description, parameters (a JSON schema); "openai": as the `tools`
-            of a chat completion; "anthropic": as the `tools` of a message.
+            of a chat completion; "responses": as those of OpenAI's Responses API; "anthropic": as the
+            `tools` of a message; "gemini": as the `function_declarations` of a tool of Gemini.
 
     Raises:
         RegistryError: The dialect does not exist.
@@ -165,6 +166,15 @@ def _openai(name: str, description: str, schema: dict[str, Any]) -> dict[str, An
     return {"type": "function", "function": _plain(name, description, schema)}
 
 
+def _responses(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    # A strict schema would forbid optional arguments.
+    return {"type": "function", **_plain(name, description, schema), "strict": False}
+
+
+def _gemini(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "description": description, "parameters_json_schema": schema}
+
+
 def _anthropic(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "description": description, "input_schema": schema}
 
@@ -172,5 +182,7 @@ def _anthropic(name: str, description: str, schema: dict[str, Any]) -> dict[str,
 _DIALECTS: dict[str, Callable[[str, str, dict[str, Any]], dict[str, Any]]] = {
     "json": _plain,
     "openai": _openai,
+    "responses": _responses,
     "anthropic": _anthropic,
+    "gemini": _gemini,
 }

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from mlrcbench.agents.python_object import Origin
 from mlrcbench.runs.plan import EPISODES, Assignment, Plan
 from mlrcbench.runs.results import RECORDS, Result, read_result, set_aside, what_was_recorded, write_result
 
@@ -24,14 +25,15 @@ END_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
-def request_for(root: Path, plan: Plan, assignment: Assignment, secret: str | None) -> dict[str, Any]:
+def request_for(root: Path, plan: Plan, assignment: Assignment, origin: Origin | None) -> dict[str, Any]:
     """The request to the process: everything that defines an episode, as JSON types."""
     return {
         "assignment": asdict(assignment),
         "folder": str(root / EPISODES / assignment.name),
         "before": [],
-        "settings": {**plan.settings.to_json(), "secret": secret},
+        "settings": {**plan.settings.to_json(), "secret": plan.settings.secret},
         "llm": dict(plan.llm),
+        "origin": None if origin is None else asdict(origin),
     }
 
 

@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mlrcbench.agents.named import LlmOptions, check_ready
+from mlrcbench.agents import Agent
+from mlrcbench.agents.named import LlmOptions, check_ready, is_python
+from mlrcbench.agents.python_object import Origin, distinct, name_of_object
 from mlrcbench.catalog.registry import list_competitions
 from mlrcbench.env.settings import Settings, names_settings
 from mlrcbench.errors import RunError, cause, nearest
@@ -27,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 @names_settings
 def run(
-    agents: Sequence[str],
+    agents: Sequence[str | Agent | type[Agent]],
     competitions: Sequence[str] | None = None,
     *,
     directory: str | Path,
@@ -45,7 +47,9 @@ def run(
     """Play agents on competitions, or continue a run that was stopped.
 
     Args:
-        agents: Names of agents; see `mlrcbench.agents.named`.
+        agents: Names of agents, see `mlrcbench.agents.named`; or classes, which each episode calls without
+            arguments, or instances, of which each episode gets a copy. A class must be importable by its
+            name. An instance is called like its class, and after a "+" like its attribute `name`.
         competitions: Ids of competitions; by default all that are listed.
         directory: The run's directory: a new one, or that of a run to continue.
         instances: How many instances of each competition, from seed 0.
@@ -65,19 +69,23 @@ def run(
 
     Raises:
         RunError: The directory holds a run of another kind, cannot be written, or is used by another run
-            now; a name is wrong; or the cluster is missing.
+            now; a name is wrong; an object cannot be an agent; or the cluster is missing.
         EndpointError: A language model cannot be called: a key, a package or a price is missing.
         KeyboardInterrupt: Raised again after every episode was ended; the run can be continued.
     """
-    agents, ids = _names("agents", agents), _names("competitions", competitions)
-    ids = ids or [card.id for card in list_competitions()]
+    names, pickles = _agents(agents)
+    ids = _names("competitions", competitions) or [card.id for card in list_competitions()]
     settings = Settings.read(options)
-    plan = Plan(tuple(agents), tuple(ids), instances, trials, settings, dict(llm or {}))
-    for name in agents:
-        check_ready(name, LlmOptions.read(plan.llm))
+    plan = Plan(tuple(names), tuple(ids), instances, trials, settings, dict(llm or {}))
+    for name in names:
+        if name not in pickles:
+            check_ready(name, LlmOptions.read(plan.llm))
+    origins = {name: Origin.here(pickles.get(name)) for name in names if is_python(name)}
     limit = jobs if jobs is not None or executor == "ray" else 1
     if limit is not None and limit < 1:
         raise RunError(f"jobs is {jobs}; at least one episode must run at a time")
+    if ray_address is not None and executor != "ray":
+        raise RunError(f"the address of a Ray cluster has no effect with the executor {executor!r}")
     root = Path(directory).absolute()
     with _locked(root):
         plan.write(root)
@@ -85,7 +93,7 @@ def run(
         waiting = [one for one, result in results.items() if not _is_done(one, result)]
         if on_plan is not None:
             on_plan(len(results), len(results) - len(waiting))
-        requests = [request_for(root, plan, assignment, settings.secret) for assignment in waiting]
+        requests = [request_for(root, plan, one, origins.get(one.agent)) for one in waiting]
         with contextlib.closing(_open(executor, ray_address)) as player:
             for result in _play_all(player, requests, limit, on_start):
                 results[result.assignment] = result
@@ -104,11 +112,21 @@ def _names(what: str, names: Sequence[str] | None) -> list[str]:
         raise RunError(f"{what} is one text; give a list of names, for example [{names!r}]")
     for name in names or ():
         if not isinstance(name, str):
-            raise RunError(
-                f"{what} must be names, not {type(name).__name__}; to run your own program, "
-                "name it as 'external:COMMAND', or play single episodes with mlrcbench.agents.play"
-            )
+            raise RunError(f"{what} must be names, not {type(name).__name__}")
     return list(dict.fromkeys(names or ()))
+
+
+def _agents(agents: Any) -> tuple[list[str], dict[str, str]]:
+    """The names of agents, and the pickles of those that are instances, by name.
+
+    Raises:
+        RunError: They are not a list, or one cannot be an agent.
+    """
+    if isinstance(agents, str) or not isinstance(agents, Iterable):
+        raise RunError(f"agents is one agent; give a list, for example [{agents!r}]")
+    pairs = [(one, None) if isinstance(one, str) else name_of_object(one) for one in agents]
+    pickles = distinct(pairs)
+    return list(dict.fromkeys(name for name, _ in pairs)), pickles
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from typing import Any
 from mlrcbench.agents import play
 from mlrcbench.agents.external import ExternalAgent
 from mlrcbench.agents.named import EXTERNAL, LlmOptions, make_agent
+from mlrcbench.agents.python_object import Origin, PythonAgent
 from mlrcbench.agents.react import ReactAgent
 from mlrcbench.catalog.registry import get_competition
 from mlrcbench.env.research_env import ResearchEnv
@@ -54,8 +55,13 @@ def _play(request: dict[str, Any], program: ExternalAgent | None) -> Result:
     try:
         settings = Settings.from_json(request["settings"])
         env = ResearchEnv(competition, records=folder / RECORDS, **settings.to_options())
-        with env, program or contextlib.nullcontext():
-            agent = program or make_agent(assignment.agent, competition, LlmOptions.read(request["llm"]))
+        llm, origin = LlmOptions.read(request["llm"]), request["origin"]
+        with env, contextlib.ExitStack() as held:
+            agent = program or make_agent(
+                assignment.agent, competition, llm, None if origin is None else Origin(**origin)
+            )
+            if isinstance(agent, ExternalAgent | PythonAgent):
+                held.callback(agent.close)
             play(
                 env,
                 agent,
@@ -74,7 +80,8 @@ def _play(request: dict[str, Any], program: ExternalAgent | None) -> Result:
     if record is not None:
         with contextlib.suppress(OSError):
             sync(record / RECORD_FILE)
-    usage = dataclasses.asdict(agent.spent) if isinstance(agent, ReactAgent) else None
+    spent = agent.spent if isinstance(agent, ReactAgent | PythonAgent) else None
+    usage = None if spent is None else dataclasses.asdict(spent)
     return Result(assignment, outcome, reason, folder, usage=usage, **entries)
 
 

@@ -124,7 +124,11 @@ def test_a_run_becomes_logs_of_inspect(tmp_path: Path, capsys: pytest.CaptureFix
     paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
     logs = {log["eval"]["model"]: log for path in paths for log in [json.loads(path.read_bytes())]}
     assert logs.keys() == {"mlrcbench/baseline", "mlrcbench/reference"}
+    assert len({log["eval"]["task_id"] for log in logs.values()}) == 2, "the viewer shows both"
     log = logs["mlrcbench/reference"]
+    events = log["samples"][0]["events"]
+    assert [one["event"] for one in events][-3:] == ["tool", "score", "tool"]
+    assert events[-2]["score"]["value"] > 0.9
     assert [(one["id"], one["epoch"]) for one in log["samples"]] == [(0, 1), (0, 2)]
     values = [one["scores"]["improvement"]["value"] for one in log["samples"]]
     assert log["results"]["scores"][0]["metrics"]["mean"]["value"] == pytest.approx(sum(values) / 2)
@@ -153,6 +157,7 @@ print(len(list_eval_logs(sys.argv[1])), sorted(log.eval.model for log in logs))
 for log in logs:
     for sample in log.samples:
         kinds = {type(message).__name__ for message in sample.messages}
+        assert all(event.event in ("tool", "score") for event in sample.events) and sample.events
         print(sample.scores is not None, sample.error is not None, "ChatMessageAssistant" in kinds)
 """
     command = [sys.executable, "-c", code, str(tmp_path / "logs"), *map(str, paths)]

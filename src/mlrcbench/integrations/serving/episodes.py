@@ -75,6 +75,7 @@ class Hosted:
         token: The secret of the program that may call it.
         session: The session that plays it.
         begun: Whether it has begun, by its first call or by `begin`.
+        answer: The answer to the last call that was carried out, which its caller may have lost.
         ended: Why the server ended it; empty while it is open.
         failure: What failed in the infrastructure, so that the episode has no score; otherwise empty.
     """
@@ -90,6 +91,8 @@ class Hosted:
         self._busy = threading.Lock()
         self._ending = threading.Lock()
         self.begun = False
+        self.answer: mlrcbench.ToolResult | None = None
+        self._briefing = ""
         self._opened = self._touched = time.monotonic()
 
     def begin(self, seed: int | None = None, instance: int | None = None) -> str:
@@ -105,6 +108,26 @@ class Hosted:
             finally:
                 self._touched = time.monotonic()
 
+    def brief(self) -> mlrcbench.ToolResult:
+        """The agent's briefing, as often as it is asked for; the first time begins the episode. Never raises.
+
+        It costs no step.
+        """
+        if self._briefing:
+            return mlrcbench.ToolResult(self._briefing, False, 0.0, False, False, {})
+        if not self._busy.acquire(blocking=False):
+            return BUSY
+        try:
+            if self.ended and not self.session.done:
+                return _refusal(f"the episode is over: {self.ended}")
+            self._begin()
+            return mlrcbench.ToolResult(self._briefing, False, 0.0, False, False, {})
+        except Exception as error:
+            return self._failed(error)
+        finally:
+            self._touched = time.monotonic()
+            self._busy.release()
+
     def call(self, name: str, arguments: Mapping[str, Any] | str | None = None) -> mlrcbench.ToolResult:
         """Answer a call of the agent; the first one begins the episode. Never raises; blocks.
 
@@ -112,17 +135,28 @@ class Hosted:
         values only; see `plain`.
         """
         if not self._busy.acquire(blocking=False):
-            return _refusal("the previous call is still running; wait for its answer")
+            return BUSY
         try:
             if self.ended and not self.session.done:
                 return _refusal(f"the episode is over: {self.ended}")
             if not self._rate.take():
                 return _refusal(f"more than {self._limits.calls_per_minute:g} calls a minute; wait a moment")
             result = self._call(plain(str(name)), plain(arguments))
-            return dataclasses.replace(result, text=plain(result.text), info=plain(result.info))
+            self.answer = dataclasses.replace(result, text=plain(result.text), info=plain(result.info))
+            return self.answer
         finally:
             self._touched = time.monotonic()
             self._busy.release()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is being carried out at this moment."""
+        return self._busy.locked()
+
+    @property
+    def briefed(self) -> bool:
+        """Whether the episode has begun and its first observation is there."""
+        return bool(self._briefing)
 
     @property
     def unscored(self) -> str:
@@ -167,7 +201,8 @@ class Hosted:
         if self.begun or self.ended:
             raise Full("an episode begins once; open another one")
         self.begun = True
-        return self.session.begin(seed=seed, instance=instance)
+        self._briefing = plain(self.session.begin(seed=seed, instance=instance))
+        return self._briefing
 
     def _call(self, name: str, arguments: Mapping[str, Any] | str | None) -> mlrcbench.ToolResult:
         try:
@@ -175,16 +210,20 @@ class Hosted:
                 self._begin()
             result = self.session.call(name, arguments)
         except Exception as error:
-            if not self.ended:
-                _log.exception("episode %s failed", self.id)
-                self.ended = f"failed: {type(error).__name__}"
-                self.failure = plain(str(error)) or type(error).__name__
-            self.session.close()
-            return _refusal("the episode is over: the server ended it, or failed; not your fault")
+            return self._failed(error)
         if result.done:
             self.ended = self.ended or "done"
             self.session.close()
         return result
+
+    def _failed(self, error: Exception) -> mlrcbench.ToolResult:
+        """End the episode after a failure of the infrastructure; returns what the agent is told."""
+        if not self.ended:
+            _log.error("episode %s failed", self.id, exc_info=error)
+            self.ended = f"failed: {type(error).__name__}"
+            self.failure = plain(str(error)) or type(error).__name__
+        self.session.close()
+        return _refusal("the episode is over: the server ended it, or failed; not your fault")
 
 
 class SessionTable:
@@ -193,11 +232,15 @@ class SessionTable:
     Args:
         make: Makes an environment.
         limits: Limits on the episodes.
+
+    Attributes:
+        make: See above.
+        limits: See above.
     """
 
     def __init__(self, make: Callable[[], mlrcbench.ResearchEnv], limits: ServerLimits | None = None) -> None:
         self.limits = limits or ServerLimits()
-        self._make = make
+        self.make = make
         self._all: dict[str, Hosted] = {}
         self._tokens: dict[bytes, Hosted] = {}
         self._lock = threading.Lock()
@@ -215,7 +258,7 @@ class SessionTable:
                 raise Full("the server is stopping")
             if self.open_count >= self.limits.sessions:
                 raise Full(f"all {self.limits.sessions} episodes of this server are in use; try again later")
-            hosted = Hosted(self._make(), self.limits)
+            hosted = Hosted(self.make(), self.limits)
             self._all[hosted.id] = hosted
             self._tokens[_digest(hosted.token)] = hosted
             self._forget_oldest()
@@ -283,3 +326,6 @@ def _digest(token: str) -> bytes:
 
 def _refusal(reason: str) -> mlrcbench.ToolResult:
     return mlrcbench.ToolResult(f"error: {reason}", True, 0.0, False, False, {})
+
+
+BUSY = _refusal("the previous call is still running; wait for its answer")

@@ -21,6 +21,7 @@ from typing import Any
 from mlrcbench.llm import Usage
 from mlrcbench.runs.exports.chat import describe, to_bytes
 from mlrcbench.runs.exports.exported import ExportedEpisode, Message
+from mlrcbench.runs.exports.inspect_events import transcript
 from mlrcbench.storage.layout import RECORD_FILE
 
 SCORER = "improvement"
@@ -64,6 +65,8 @@ def _log(episodes: Sequence[ExportedEpisode]) -> dict[str, Any]:
         epochs[instance] = epochs.get(instance, 0) + 1
         samples.append(_sample(episode, model, epochs[instance]))
     task = f"mlrcbench/{header.competition}"
+    # Inspect takes logs with one task_id for attempts at one evaluation, and shows only the last.
+    alike = f"{header.competition}@{header.competition_version} {header.tier} {model}"
     names = "\n".join(episode.record.directory.name for episode in episodes)
     digest = hashlib.sha256(names.encode()).hexdigest()[:22]
     started = min(map(_started, episodes))
@@ -76,7 +79,7 @@ def _log(episodes: Sequence[ExportedEpisode]) -> dict[str, Any]:
             "run_id": digest,
             "created": _time(started),
             "task": task,
-            "task_id": f"{header.competition}@{header.competition_version}",
+            "task_id": hashlib.sha256(alike.encode("utf-8", "replace")).hexdigest()[:22],
             "task_version": header.competition_version,
             "task_args": {"tier": header.tier},
             "dataset": {
@@ -113,6 +116,7 @@ def _sample(episode: ExportedEpisode, model: str, epoch: int) -> dict[str, Any]:
         "messages": messages,
         "output": {"model": model, "choices": _choices(messages)},
         "scores": None,
+        "events": transcript(episode, _started(episode), _time),
         "metadata": {**description, "reward": episode.reward},
         "model_usage": _model_usage(model, [episode]),
         "started_at": _time(_started(episode)),
