@@ -427,7 +427,7 @@ def test_names_of_agents() -> None:
         "react": "write react:MODEL",
         "react-poem:m": "Known: mlab, text, tools",
         "react+other:m": "Known: my-idea",
-        "raect:m": "Known: .*react:MODEL",
+        "raect-text:m": "Known: .*react:MODEL",
     }.items():
         with pytest.raises(RegistryError, match=message):
             check_name(name, options)

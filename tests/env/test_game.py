@@ -111,10 +111,10 @@ PLAYERS: dict[str, tuple[str, str, str]] = {
         "exchange 2: the program ended",
     ),
     "closes its pipe": ("", "turn == 2 and os.close(4)", "exchange 2"),
-    "answers ahead": (
-        "import game",
-        "turn == 2 and game.answer(guesses=self.guesses)",
-        "exchange [23]: .*nobody asked for",
+    "answers twice": (
+        "once = os.write\nos.write = lambda end, data: once(end, bytes(data) * 2) // 2",
+        "pass",
+        "exchange 1: .*nobody asked for",
     ),
     "writes text": ("", "os.write(4, b'hello world, this is text')", "exchange 1: .*too long"),
     "writes from two processes": (
