@@ -118,11 +118,16 @@ def test_errors_are_errors_of_tools(tmp_path: Path) -> None:
     assert "is protected" in error.message
 
 
-def test_a_failure_of_the_infrastructure_is_no_score(tmp_path: Path) -> None:
-    """The sample has an error."""
-    log = _eval(_template(kind="bubblewrapp"), _scripted(("submit", {})), tmp_path)
+def test_a_failure_of_the_infrastructure_is_no_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sample has an error; a wrong option is refused before there is a sample."""
+    monkeypatch.delenv("MLRCBENCH_IMAGE", raising=False)
+    log = _eval(_template(kind="container"), _scripted(("submit", {})), tmp_path)
     assert log.status == "error"
-    assert "bubblewrap" in log.error.message
+    assert "no image is named" in log.error.message
+    with pytest.raises(mlrcbench.RegistryError, match="bubblewrap"):
+        _template(kind="bubblewrapp")
     assert not ours._sessions
 
 
