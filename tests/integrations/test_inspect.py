@@ -118,9 +118,7 @@ def test_errors_are_errors_of_tools(tmp_path: Path) -> None:
     assert "is protected" in error.message
 
 
-def test_a_failure_of_the_infrastructure_is_no_score(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_of_the_infrastructure_is_no_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sample has an error; a wrong option is refused before there is a sample."""
     monkeypatch.delenv("MLRCBENCH_IMAGE", raising=False)
     log = _eval(_template(kind="container"), _scripted(("submit", {})), tmp_path)
