@@ -30,6 +30,8 @@ def make_env() -> gymnasium.Env[Any, Any]:
 @pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 @pytest.mark.filterwarnings("ignore:This process")  # Python warns of forks beside threads
+@pytest.mark.filterwarnings("ignore:.*the following error from Worker")  # the error itself follows
+@pytest.mark.filterwarnings("ignore:.*Calling `close` while waiting")
 def test_shared_memory(context: str, mode: AutoresetMode) -> None:
     """Each observation is the present one, in every way to start a process and to reset."""
     vector = AsyncVectorEnv([make_env] * 2, context=context, autoreset_mode=mode)
