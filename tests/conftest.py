@@ -106,8 +106,8 @@ def body(env: mlrcbench.ResearchEnv, action: Any) -> str:
     return text
 
 
-def copy_of_template(tmp_path: Path) -> Path:
-    """A copy of the template's folder, for a test to change."""
-    path = tmp_path / "_template"
-    shutil.copytree(get_competition("_template").folder, path, ignore=shutil.ignore_patterns("__pycache__"))
+def copy_of_template(tmp_path: Path, name: str = "_template") -> Path:
+    """A copy of a template's folder, for a test to change."""
+    path = tmp_path / name
+    shutil.copytree(get_competition(name).folder, path, ignore=shutil.ignore_patterns("__pycache__"))
     return path

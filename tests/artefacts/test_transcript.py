@@ -39,7 +39,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 
 
 def test_its_size_is_bounded(tmp_path: Path) -> None:
-    """An oracle that writes more than its card allows is told so."""
+    """An oracle that writes more than its card allows fails."""
     with pytest.raises(ValueError, match="larger than its card allows"):
         write(tmp_path / "transcript", max_bytes=100)
 

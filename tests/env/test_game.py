@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from mlrcbench.artefacts.transcript import read_transcript
 from mlrcbench.catalog.competition import Competition
 from mlrcbench.errors import CardError, ScoringError
 from mlrcbench.sandbox.probe import probe_tier
-from tests.conftest import SANDBOX
+from tests.conftest import SANDBOX, copy_of_template
 
 REFERENCE = mlrcbench.get_competition("_played").overlay("reference")["method.py"]
 # The reference plays, with something before it and something in each turn.
@@ -34,9 +33,7 @@ Method.guess = guess
 
 def copy_of_played(folder: Path, changes: dict[str, str], file: str = "card.toml") -> Competition:
     """A copy of the template in which some texts of a file are replaced."""
-    path = folder / "_played"
-    original = mlrcbench.get_competition("_played").folder
-    shutil.copytree(original, path, ignore=shutil.ignore_patterns("__pycache__"))
+    path = copy_of_template(folder, "_played")
     text = (path / file).read_text()
     for old, new in changes.items():
         assert old in text

@@ -19,14 +19,13 @@ from mlrcbench.testing import (
     markdown_table,
 )
 from mlrcbench.testing.extreme_answers import oracle_faults
+from tests.conftest import copy_of_template
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of the template's folder, to be broken."""
-    path = tmp_path / "_template"
-    shutil.copytree(get_competition("_template").folder, path, ignore=shutil.ignore_patterns("__pycache__"))
-    return path
+    return copy_of_template(tmp_path)
 
 
 def wrong(competition: Competition) -> str:
@@ -45,8 +44,7 @@ def test_the_templates_are_complete(name: str) -> None:
 
 def test_an_oracle_that_fails_on_an_answer_is_reported(tmp_path: Path) -> None:
     """The exchange, the answer and the error are named."""
-    path = tmp_path / "_played"
-    shutil.copytree(get_competition("_played").folder, path, ignore=shutil.ignore_patterns("__pycache__"))
+    path = copy_of_template(tmp_path, "_played")
     text = (path / "oracle.py").read_text()
     refusal = 'raise SubmissionError(f"round {turn}: a guess lies outside of 0 to {_RANGE - 1}")'
     assert refusal in text

@@ -125,7 +125,15 @@ def unpack(header: bytes, body: bytes) -> GameMessage:
     Raises:
         SubmissionError: The header is not strict JSON, or does not fit the body.
     """
-    fields, layout = parse_header(header)
+    return assemble(*parse_header(header), body)
+
+
+def assemble(fields: dict[str, Any], layout: Layout, body: bytes) -> GameMessage:
+    """The message of a header that has been parsed, and of its body.
+
+    Raises:
+        SubmissionError: The body has another length than the layout needs.
+    """
     total = sum(math.prod(shape) * _ITEM_BYTES[dtype] for dtype, shape in layout.values())
     if total != len(body):
         raise SubmissionError(f"its arrays need {total:,} bytes, and its body has {len(body):,}")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from mlrcbench.artefacts.frames import LENGTHS, GameMessage, Layout, check_lengths, parse_header, unpack
+from mlrcbench.artefacts.frames import LENGTHS, GameMessage, Layout, assemble, check_lengths, parse_header
 from mlrcbench.errors import SubmissionError
 
 TRANSCRIPT = "transcript"  # its name among the artefacts
@@ -105,5 +105,5 @@ def _read(file: BinaryIO, letter: bytes, size: int) -> TranscriptEntry:
     head = file.read(header)
     fields, layout = parse_header(head)
     if kept:
-        return TranscriptEntry(kind, unpack(head, file.read(body)), layout)
+        return TranscriptEntry(kind, assemble(fields, layout, file.read(body)), layout)
     return TranscriptEntry(kind, GameMessage(fields), layout, file.read(_DIGEST_BYTES).hex())

@@ -201,23 +201,6 @@ def test_a_run_is_seen_while_it_is_played(tmp_path: Path) -> None:
     assert [row["state"] for row in watched.episodes()] == ["played", "played"]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless Chromium."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("chromium or its driver is missing")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1280,900"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield opened
-    opened.quit()
-
-
 def wait_for(browser: Any, script: str) -> None:
     """Wait until a script returns something true."""
     from selenium.webdriver.support.ui import WebDriverWait
