@@ -25,7 +25,7 @@ nox.options.sessions = ["lint", "types", "tests", OTHER_MCP, "build", "site"]
 # In CPU seconds on two slow cores, installation + tests: inspect 40 + 21, sdks 32 + 25,
 # trl 15 (PyTorch being there) + 24, harbor 48 + 7, mcp 6 + 10, openenv 22 + 37, verifiers 26 + 35.
 WITHOUT_TORCH = ("gymnasium", "numpy", "safetensors", "tqdm", "typing-extensions")
-TESTING = ("pytest<9.2", "pytest-xdist", "hypothesis")
+TESTING = ("pytest<9.2", "pytest-xdist", "pytest-rerunfailures", "hypothesis")
 LINTERS = ("ruff>=0.9", "typos>=1.30")
 # MkDocs finds the theme and the docstrings, ruff lays signatures out, selenium opens the pages.
 SITE = (
@@ -60,9 +60,12 @@ def check(session: nox.Session, program: str, *arguments: str) -> None:
 
 
 def pytest(session: nox.Session, *arguments: str) -> None:
-    """Run tests in the environment that `develop` made; many wait, so three processes keep two cores busy."""
+    """Run tests in the environment that `develop` made; many wait, so three processes keep two cores busy.
+
+    A test that fails runs once more and is listed as RERUN: a busy machine may be late.
+    """
     spread = ("-n", "3", "--dist", "loadgroup", "--no-loadscope-reorder")
-    check(session, "pytest", *spread, "--durations=10", *arguments, *session.posargs)
+    check(session, "pytest", *spread, "--reruns=1", "-rfER", "--durations=10", *arguments, *session.posargs)
 
 
 @nox.session

@@ -19,6 +19,7 @@ class Page:
     def __init__(self, browser: object, path: Path) -> None:
         self.driver = browser
         browser.get(path.as_uri())  # type: ignore[attr-defined]
+        self.wait_for("#episodes > tbody > tr")  # a busy browser may answer before its script ran
 
     def column(self, table: str, number: int) -> list[str]:
         """The texts of a column, which are counted from 1."""
