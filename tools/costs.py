@@ -22,7 +22,7 @@ _HEAD = (
     "evaluating the baseline",
     "evaluating the reference",
     "largest memory, MiB",
-    "limit of an evaluation, s",
+    "limit of an evaluation, CPU s",
 )
 
 
@@ -41,7 +41,7 @@ def table() -> str:
             _seconds(both, lambda one: one.build_cpu_seconds),
             *(_seconds(played, lambda one: one.cpu_seconds) for played in by_method.values()),
             f"{max(one.peak_memory_bytes for one in both) / 2**20:.0f}",
-            f"{card.tier('mini').limits.evaluation_seconds:g}",
+            f"{card.tier('mini').limits.evaluation_cpu_seconds:g}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

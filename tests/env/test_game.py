@@ -156,7 +156,7 @@ def test_a_fault_of_the_oracle_is_never_the_agents(name: str, tmp_path: Path) ->
     card.write_text(
         card.read_text()
         .replace("oracle_seconds = 10", "oracle_seconds = 2")
-        .replace("evaluation_seconds = 20", "evaluation_seconds = 6")
+        .replace("evaluation_seconds = 60", "evaluation_seconds = 6")
     )
     started = time.monotonic()
     with pytest.raises(ScoringError, match="_played's oracle failed on dev"):

@@ -349,3 +349,36 @@ def _descriptors() -> int:
 
 def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+SPIN = """
+import os, signal, time
+def spin(seconds):
+    while sum(os.times()[:2]) < seconds: pass
+"""
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "spin(30)",
+        "pids = [os.fork() for _ in range(2)]; spin(30)",
+        "[os.waitpid(pid, 0) if (pid := os.fork()) else (spin(0.3), os._exit(0)) for _ in range(100)]",
+        """signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+while True:
+    if not os.fork(): spin(0.3), os._exit(0)
+    time.sleep(0.3)""",
+    ],
+    ids=["alone", "with children", "in children that end", "in children whose ends it ignores"],
+)
+def test_cpu_time_of_the_process_tree(any_run: Run, work: str) -> None:
+    """The limit counts everything that the command does, also in processes that have ended."""
+    result = any_run(python(SPIN + work), replace(LIMITS, cpu_seconds=2.0, seconds=60))
+    assert result.ending == "cpu"
+    assert result.cpu_seconds < 6  # far from what the command wanted
+
+
+def test_waiting_takes_no_cpu_time(any_run: Run) -> None:
+    """A command that sleeps longer than its CPU time ends by itself."""
+    result = any_run("sleep 1.5; echo awake", replace(LIMITS, cpu_seconds=1.0))
+    assert (result.ending, text(result)) == ("exited", "awake\n")

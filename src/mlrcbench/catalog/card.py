@@ -141,6 +141,8 @@ class TierLimits:
     Attributes:
         evaluation_seconds: Wall time that the entry point may take in an evaluation.
         command_seconds: Wall time that a command may take.
+        evaluation_cpu_seconds: User and system time of all processes of an evaluation together.
+        command_cpu_seconds: User and system time of all processes of a command together.
         scoring_seconds: Wall time that the scorer may take.
         memory_mb: Memory that a command or an evaluation may use, in MiB.
         workspace_mb: Size that the workspace may have, in MiB.
@@ -155,11 +157,25 @@ class TierLimits:
     workspace_mb: int
     processes: int
     threads: int
+    evaluation_cpu_seconds: float = math.inf
+    command_cpu_seconds: float = math.inf
 
-    def sandbox_limits(self, seconds: float) -> Limits:
-        """The limits of one command that may run for so many seconds."""
+    def of_command(self, seconds: float) -> Limits:
+        """The limits of one command that may run for so many seconds of wall time."""
+        return self._limits(seconds, self.command_cpu_seconds)
+
+    def of_job(self, seconds: float) -> Limits:
+        """The limits of a job, whose CPU time only the budget's seconds bound."""
+        return self._limits(seconds, math.inf)
+
+    def of_evaluation(self, seconds: float | None = None) -> Limits:
+        """The limits of an evaluation's entry point, by default with its own wall time."""
+        return self._limits(seconds or self.evaluation_seconds, self.evaluation_cpu_seconds)
+
+    def _limits(self, seconds: float, cpu_seconds: float) -> Limits:
         return Limits(
             seconds=seconds,
+            cpu_seconds=cpu_seconds,
             memory_bytes=self.memory_mb << 20,
             processes=self.processes,
             workspace_bytes=self.workspace_mb << 20,
@@ -352,7 +368,10 @@ def _numbers(cls: type[T], table: Table) -> T:
     """A dataclass whose fields are all numbers."""
     fields: dict[str, Any] = getattr(cls, "__dataclass_fields__")  # noqa: B009 (typed as Any)
     kinds = {"int": int, "float": float}
-    values: dict[str, Any] = {key: table.take(key, kinds[field.type]) for key, field in fields.items()}
+    values: dict[str, Any] = {}
+    for key, field in fields.items():
+        default = None if field.default is dataclasses.MISSING else field.default
+        values[key] = table.take(key, kinds[field.type], default)
     table.done(*fields)
     return cls(**values)
 

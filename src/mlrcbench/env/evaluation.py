@@ -110,7 +110,7 @@ def evaluate(
             if on_open is not None:
                 on_open(box)
             if competition.oracle is None:
-                limits = tier.limits.sandbox_limits(tier.limits.evaluation_seconds)
+                limits = tier.limits.of_evaluation()
                 result = box.run(competition.card.entry_point, limits, log=keep / EVALUATION_OUTPUT)
                 failure = failed(result, competition, tier)
             else:

@@ -26,7 +26,7 @@ from mlrcbench.score import Outcome, Score, Split
 from mlrcbench.storage.layout import ARTEFACTS, EVALUATION_OUTPUT
 
 # Endings of the entry point that are outcomes of an evaluation; every other one is "invalid".
-_OUTCOMES: Mapping[str, Outcome] = {"timeout": "timeout", "memory": "memory"}
+_OUTCOMES: Mapping[str, Outcome] = {"timeout": "timeout", "cpu": "timeout", "memory": "memory"}
 # A sandbox ends a command a second after its channel was closed, unless agent code holds the channel open.
 _CLOSED_SECONDS = 5.0
 
@@ -65,7 +65,7 @@ def play(
         game = pool.submit(_ask, competition, instance, split, keep, (down_write, up_read))
         ending = _End(box, game)
         try:
-            limits = tier.limits.sandbox_limits(_longest(tier))
+            limits = tier.limits.of_evaluation(_longest(tier))
             channel = (down_read, up_write)
             result = box.run(
                 competition.card.entry_point, limits, log=keep / EVALUATION_OUTPUT, channel=channel

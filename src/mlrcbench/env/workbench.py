@@ -73,7 +73,9 @@ class Workbench:
         log = self.files.outputs / f"step-{step:04d}.txt"
         self._instance.repair()
         self.workspace.link_views()
-        result = self.sandbox.run(action.command, self._limits(seconds), log=log)
+        result = self.sandbox.run(
+            action.command, self._with_log(self._tier.limits.of_command(seconds)), log=log
+        )
         shown_as = f"{OUTPUTS}/{log.name}"
         parts = [join_output(result.head, result.tail, result.omitted, shown_as)]
         if not log.exists() and self._keep_hidden(result.head + result.tail, log):
@@ -107,7 +109,7 @@ class Workbench:
         aside = ""
         if isinstance(action, actions.StartJob):
             seconds = min(action.timeout or seconds_left, seconds_left)
-            limits = self._limits(max(_SHORTEST_SECONDS, seconds))
+            limits = self._with_log(self._tier.limits.of_job(max(_SHORTEST_SECONDS, seconds)))
             self._instance.repair()
             self.files.show_outputs()
             body = self.jobs.start(action, limits)
@@ -167,7 +169,7 @@ class Workbench:
     def _new_jobs(self) -> Jobs:
         return Jobs(self.sandbox, self.files.outputs, OUTPUTS)
 
-    def _limits(self, seconds: float) -> Limits:
-        limits = self._tier.limits.sandbox_limits(seconds)
+    def _with_log(self, limits: Limits) -> Limits:
+        """Limits whose log fits into what is left for the episode's outputs."""
         log_bytes = min(MAX_OUTPUT_BYTES, self.files.outputs_left - self.jobs.log_bytes)
         return dataclasses.replace(limits, log_bytes=max(0, log_bytes))

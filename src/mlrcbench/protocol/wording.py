@@ -6,6 +6,7 @@ and those about a path or a file's text in `storage/workspace.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mlrcbench.catalog.card import Card, Tier
@@ -27,6 +28,7 @@ NO_GROWTH = "; files could not grow in this command, because the workspace was o
 
 _LIMITS = {
     "timeout": "its time limit",
+    "cpu": "the limit on CPU time",
     "memory": "the memory limit",
     "disk": "the limit on the size of the workspace",
     "processes": "the limit on processes",
@@ -37,8 +39,10 @@ def briefing(statement: str, files: Sequence[str], tier: Tier) -> str:
     """What an agent reads at the start: the statement, its files, its limits, its actions."""
     limits = tier.limits
     threads = f"{limits.threads} thread{'' if limits.threads == 1 else 's'} for numeric libraries"
+    command = _duration(limits.command_cpu_seconds, limits.command_seconds)
+    evaluation = _duration(limits.evaluation_cpu_seconds, limits.evaluation_seconds)
     bounds = (
-        f"{limits.command_seconds:g} s for a command, {limits.evaluation_seconds:g} s for an evaluation, "
+        f"{command} for a command, {evaluation} for an evaluation, "
         f"{limits.memory_mb} MiB of memory, {limits.workspace_mb} MiB of files, {threads}, no network."
     )
     parts = (
@@ -48,6 +52,13 @@ def briefing(statement: str, files: Sequence[str], tier: Tier) -> str:
         _actions_part(),
     )
     return "\n\n".join(parts)
+
+
+def _duration(cpu_seconds: float, seconds: float) -> str:
+    """A time limit: CPU time where it is limited, with the wall time that it may take on a busy machine."""
+    if cpu_seconds == math.inf:
+        return f"{seconds:g} s"
+    return f"{cpu_seconds:g} s of CPU time ({seconds:g} s by the clock)"
 
 
 def without_actions(briefing: str) -> str:
@@ -107,7 +118,9 @@ def evaluation_failure(result: ExecResult, entry_point: str, tier: Tier) -> str:
             status = result.exit_status
             return f"{entry_point!r} ended with exit status {status}; see its output" if status else ""
         case "timeout":
-            return f"{entry_point!r} ran longer than {limits.evaluation_seconds:g} s"
+            return f"{entry_point!r} ran longer than {limits.evaluation_seconds:g} s by the clock"
+        case "cpu":
+            return f"{entry_point!r} used more than {limits.evaluation_cpu_seconds:g} s of CPU time"
         case "memory":
             return f"{entry_point!r} used more than {limits.memory_mb} MiB of memory"
         case ending:

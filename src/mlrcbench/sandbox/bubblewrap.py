@@ -30,7 +30,7 @@ ISOLATION = Isolation(
         "processes: those outside cannot be seen, traced or signalled",
         "network: none but a loopback of its own",
         "privileges: none can be gained; every capability is dropped",
-        "wall time, output, file size, memory and the workspace's size are limited",
+        "wall time, CPU time, output, file size, memory and the workspace's size are limited",
     ),
     (
         "files: the private tree is the only barrier, there are no Landlock rules",

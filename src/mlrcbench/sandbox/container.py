@@ -60,6 +60,7 @@ ISOLATION = Isolation(
     (
         "system calls are filtered by the engine's default profile",
         "what the engine itself does as root is trusted",
+        "CPU time is not counted; a command has its wall time",
         "commands run as the host's user; for root that is root without capabilities",
         "the kernel's own bugs, and side channels such as timing and load, are not covered",
     ),

@@ -8,6 +8,7 @@ process of the command is left. A command that fails, hangs, or reaches a limit 
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
-Ending = Literal["exited", "timeout", "memory", "disk", "processes", "killed"]
+Ending = Literal["exited", "timeout", "cpu", "memory", "disk", "processes", "killed"]
 Met = Literal["exit", "match", "quiet", "time", "error"]
 
 MAX_JOBS = 4
@@ -36,6 +37,8 @@ class Limits:
 
     Attributes:
         seconds: Wall time, after which everything is killed.
+        cpu_seconds: User and system time of all processes together, after which everything is killed. A
+            container does not count it.
         memory_bytes: Private memory of each process, and resident memory of all of them together.
         processes: Number of processes and threads.
         file_bytes: Size of a file.
@@ -47,6 +50,7 @@ class Limits:
     """
 
     seconds: float
+    cpu_seconds: float = math.inf
     memory_bytes: int = 4 << 30
     processes: int = 256
     file_bytes: int = 1 << 30

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _ALWAYS = (
     "environment variables of the host process are not passed on",
     "no process of a command is left when it has ended",
-    "wall time, output, file size, memory and the workspace's size are limited",
+    "wall time, CPU time, output, file size, memory and the workspace's size are limited",
 )
 _CONFINED = (
     "files: only the system, the interpreter, named data and the workspace can be read",
@@ -37,7 +37,8 @@ _NO_KERNEL_BUGS = (
 )
 _NETWORK_OPEN = "network: open, because this competition asks for it"
 _WATCHED = (
-    "memory of the process tree and the workspace's size are watched, so they can be passed for a moment"
+    "memory and CPU time of the process tree and the workspace's size are watched, so they can be passed for "
+    "a moment; shorter processes, whose parents ignore their ends, use CPU time that is not counted"
 )
 _NOT_COUNTED = (
     "memory: shared memory of which a process maps only a part counts by that part, as no control group can "

@@ -1,7 +1,7 @@
 """Limits that no system call enforces, watched from outside while a command runs.
 
-These are the memory of the whole process tree, the number of processes where the kernel does not
-count them per sandbox, and the size of the workspace. A watchdog looks every few hundredths of a
+These are the memory and the CPU time of the whole process tree, the number of processes where the kernel
+does not count them per sandbox, and the size of the workspace. A watchdog looks every few hundredths of a
 second, so a limit can be passed for that long. It spends a bounded share of the time on looking,
 so large trees are looked at less often.
 
@@ -12,11 +12,13 @@ up. When the machine itself runs out of memory, the kernel ends commands first.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
 from . import disk
 from .control_group import ControlGroup
+from .cpu_time import CpuTime
 from .holdings import Holdings
 from .process_tree import ProcessTree
 
@@ -74,6 +76,7 @@ class Watchdog:
         self._count = count
         self._most_disk = max(limits["workspace_bytes"], allowed)
         self._group = group
+        self._cpu_time = CpuTime(processes)
         self._held = holdings.nothing()
         self._survey: Iterator[str | None] | None = None
         self._survey_seconds = 0.0
@@ -89,7 +92,7 @@ class Watchdog:
         ending = None
         if now >= self._next_memory:
             pids = self._processes.pids()
-            ending = self._check_memory(pids) or self._check_processes(pids)
+            ending = self._check_memory(pids) or self._check_processes(pids) or self._check_cpu(pids)
             self._next_memory = later(now, _PERIOD, share=_SHARE_NEAR if self._near else SHARE)
         if ending is None and self._survey is None and now >= self._next_survey:
             self._survey, self._survey_seconds = self._look_around(), 0.0
@@ -145,6 +148,10 @@ class Watchdog:
         if not self._count:
             return None
         return "processes" if self._processes.threads(pids) > self._limits["processes"] else None
+
+    def _check_cpu(self, pids: list[int]) -> str | None:
+        limit = self._limits["cpu_seconds"]
+        return "cpu" if limit != math.inf and self._cpu_time.seconds(pids) > limit else None
 
 
 def later(started: float, period: float, *, share: int = SHARE) -> float:
