@@ -27,9 +27,6 @@ if TYPE_CHECKING:
         play as play,
     )
     from mlrcbench.catalog.card import (
-        Budget as Budget,
-    )
-    from mlrcbench.catalog.card import (
         Card as Card,
     )
     from mlrcbench.catalog.competition import (
@@ -37,6 +34,9 @@ if TYPE_CHECKING:
     )
     from mlrcbench.catalog.instances import (
         Instance as Instance,
+    )
+    from mlrcbench.catalog.limits import (
+        Budget as Budget,
     )
     from mlrcbench.catalog.prepare import (
         Prepared as Prepared,
@@ -195,10 +195,8 @@ _HOMES = {
         "Agent",
         "play",
     ),
-    "catalog.card": (
-        "Budget",
-        "Card",
-    ),
+    "catalog.card": ("Card",),
+    "catalog.limits": ("Budget",),
     "catalog.competition": ("Competition",),
     "sandbox.folders": ("home",),
     "catalog.instances": ("Instance",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlrcbench.catalog.card import Budget
+from mlrcbench.catalog.limits import Budget
 from mlrcbench.errors import CardError
 from mlrcbench.protocol.meter import Left, Meter
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from mlrcbench.catalog.card import Budget
+from mlrcbench.catalog.limits import Budget
 from mlrcbench.protocol.meter import Left, Meter, Spent
 
 

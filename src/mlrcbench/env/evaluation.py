@@ -66,6 +66,7 @@ def workspace_of(
         editable=competition.card.editable,
         views=views or {},
         limits=competition.workspace_limits(tier),
+        carried=competition.card.tier(tier).carried,
     )
 
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeVar
 
-from mlrcbench.catalog.card import Budget, Tier
+from mlrcbench.catalog.card import Tier
 from mlrcbench.catalog.installation import unfit_secret
+from mlrcbench.catalog.limits import Budget
 from mlrcbench.env.reward import SCHEMES, Reward, Scheme
 from mlrcbench.errors import RegistryError, nearest, shown
 from mlrcbench.sandbox import KINDS

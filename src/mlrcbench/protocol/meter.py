@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from mlrcbench.catalog.card import Budget
+from mlrcbench.catalog.limits import Budget
 
 # The time left is reported in hundredths of the budget, rounded up: precise enough to plan with,
 # and the same text in two runs of the same actions.

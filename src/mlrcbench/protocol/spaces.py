@@ -19,7 +19,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import create_shared_memory, read_from_shared_memory, write_to_shared_memory
 from typing_extensions import override
 
-from mlrcbench.catalog.card import Budget
+from mlrcbench.catalog.limits import Budget
 from mlrcbench.protocol.actions import MAX_JSON_CHARS, ReadFile, Run, StartJob, WriteFile, is_action, to_json
 from mlrcbench.protocol.observation import MAX_ASIDE_CHARS
 from mlrcbench.text import MAX_CHARS

@@ -45,6 +45,9 @@ def briefing(statement: str, files: Sequence[str], tier: Tier) -> str:
         f"{command} for a command, {evaluation} for an evaluation, "
         f"{limits.memory_mb} MiB of memory, {limits.workspace_mb} MiB of files, {threads}, no network."
     )
+    if tier.carried is not None:
+        patterns = " and ".join(tier.carried.patterns)
+        bounds += f" An evaluation takes {patterns} of your files, {tier.carried.max_bytes:,} bytes together."
     parts = (
         statement.rstrip(),
         f"## Files\n\n{tree(files)}",

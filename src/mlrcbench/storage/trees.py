@@ -84,12 +84,24 @@ def walk(
 
 
 def copy_tree(
-    source: Path, target: Path, limits: TreeLimits | None = None, skip: Callable[[str], bool] | None = None
+    source: Path,
+    target: Path,
+    limits: TreeLimits | None = None,
+    *,
+    skip: Callable[[str], bool] | None = None,
+    only: Callable[[Entry], bool] | None = None,
 ) -> None:
     """Copy regular files, folders and link texts; what already exists in `target` stays as it is.
 
     Pipes, sockets and devices are left out. Files are made by `copy_file_range`, which shares
     blocks where the file system can.
+
+    Args:
+        source: The folder to copy.
+        target: The folder to copy to.
+        limits: See `walk`.
+        skip: See `walk`.
+        only: Whether to copy an entry that is not a folder; all of them by default.
 
     Raises:
         WorkspaceError: The tree exceeds a limit, cannot be read, or has a folder where `target` has a file.
@@ -99,6 +111,8 @@ def copy_tree(
     target.mkdir(parents=True, exist_ok=True)
     with _opened(source) as there, Cursor(target) as here:
         for folder, entry in _visit(there, limits or TreeLimits(), skip):
+            if only is not None and not entry.is_folder and not only(entry):
+                continue
             base, slash, _ = entry.path.rpartition("/")
             with explained(entry.path):
                 _copy_entry(entry, folder, here.open(f"{base}{slash}"))

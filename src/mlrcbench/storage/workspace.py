@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mlrcbench.errors import WorkspaceError
+from mlrcbench.storage.carried import Carried
 from mlrcbench.storage.descriptors import descend, explained, open_root, show
 from mlrcbench.storage.layout import RESERVED, STATEMENT
 from mlrcbench.storage.trees import Entry, TreeLimits, copy_tree, is_cache, load_tree, walk, write_file
@@ -51,6 +52,7 @@ class Workspace:
         editable: Globs over starter files that may change.
         views: Name in the workspace -> folder outside that it shows, read-only.
         limits: Bounds on the number and size of its files.
+        carried: The files that `clone` copies; all of them by default.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Workspace:
         editable: tuple[str, ...],
         views: Mapping[str, Path],
         limits: TreeLimits,
+        carried: Carried | None = None,
     ) -> None:
         self.root = root
         self.views = dict(views)
@@ -69,6 +72,7 @@ class Workspace:
         self._statement = statement
         self._editable = editable
         self._limits = limits
+        self._carried = carried
 
     @property
     def starter_files(self) -> dict[str, bytes]:
@@ -107,20 +111,22 @@ class Workspace:
             editable=self._editable,
             views=views,
             limits=self._limits,
+            carried=self._carried,
         )
 
     def clone(self, root: Path, views: Mapping[str, Path]) -> Workspace:
         """A fresh copy, to evaluate or to keep, with protected files as the starter has them.
 
         Raises:
-            WorkspaceError: The tree is too large, too deep or cannot be read.
+            WorkspaceError: The tree or what is carried of it is too large, too deep or cannot be read.
             SandboxError: The disk is full, or the machine fails in another way.
         """
         copy = self.at(root, views)
         os.close(open_root(self.root))  # which gives it back its mode
         root.parent.mkdir(parents=True, exist_ok=True)
         copy._lay_out(with_editable=False)
-        copy_tree(self.root, root, self._limits, skip=self._is_not_copied)
+        only = self._carried.chooser() if self._carried is not None else None
+        copy_tree(self.root, root, self._limits, skip=self._is_not_copied, only=only)
         copy.link_views()
         return copy
 

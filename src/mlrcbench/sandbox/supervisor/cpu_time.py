@@ -1,8 +1,8 @@
 """CPU time of a command's whole process tree while it runs.
 
 The time of a process that has ended is counted by the process that waited for it: by its parent, whose own
-numbers then contain it, or by the supervisor. So the time of a tree is what the supervisor has reaped, and for each
-process alive its own time and that of the children it waited for.
+numbers then contain it, or by the supervisor. So the time of a tree is that of all processes which the
+supervisor has reaped, and for each process alive its own and that of the children it waited for.
 """
 
 from __future__ import annotations

@@ -23,9 +23,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mlrcbench.catalog.card import Card, TierLimits
+from mlrcbench.catalog.card import Card
 from mlrcbench.catalog.competition import Competition
 from mlrcbench.catalog.instances import Instance
+from mlrcbench.catalog.limits import TierLimits
 from mlrcbench.env.research_env import ResearchEnv
 from mlrcbench.errors import SandboxError, ScoringError
 from mlrcbench.protocol.actions import Action, Evaluate, Run, WriteFile
