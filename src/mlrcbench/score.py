@@ -1,6 +1,6 @@
 """Score: one judgement of one workspace on one split.
 
-A competition's scorer fills in `value` and `details`; the evaluation adds what only it
+A competition's scorer fills in `value`, `error` and `details`; the evaluation adds what only it
 knows (split, improvement, resources, code size). Whatever happens to agent code, the result
 is a `Score`: either scored, or not scored for a reason that the agent can act on. Only a failure
 of the infrastructure raises an exception instead.
@@ -35,6 +35,11 @@ class Score:
         split: "dev" or "test".
         improvement: Relative improvement to the target anchor (0 = baseline, 1 = target,
             unbounded both ways); None unless scored. See `catalog.scale.improvement`.
+        error: Standard error of `value`, in the metric's unit, over the draw of the split's items; None
+            unless the scorer tells it. See `resampling`.
+        improvement_error: Standard error of `improvement`, over the draw of items, and over that of
+            instances and seeds as far as the card declares it; None without `error`. See
+            `catalog.scale.improvement_error`.
         rung: Between which published methods the score stands, for example "above TIES-Merging (Yadav et
             al. 2023), below Iso-C (Marczak et al. 2025)"; empty without a calibrated ladder. Agents do
             not see it. See `catalog.ladder`.
@@ -53,6 +58,8 @@ class Score:
     details: Mapping[str, float] = dataclasses.field(default_factory=dict)
     split: Split | None = None
     improvement: float | None = None
+    error: float | None = None
+    improvement_error: float | None = None
     rung: str = ""
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -65,6 +72,9 @@ class Score:
             raise ValueError("a Score has a value if and only if its outcome is 'scored'")
         if self.value is not None and not math.isfinite(self.value):
             raise SubmissionError(f"the metric of these artefacts is {self.value}; check for huge values")
+        for error in (self.error, self.improvement_error):
+            if error is not None and not (math.isfinite(error) and error >= 0):
+                raise ValueError(f"a standard error is a finite number from 0, not {error}")
         object.__setattr__(self, "reason", _printable(self.reason))
 
     @classmethod
@@ -84,6 +94,8 @@ class Score:
             "outcome": self.outcome,
             "reason": self.reason,
             "improvement": self.improvement,
+            "error": self.error,
+            "improvement_error": self.improvement_error,
             "details": dict(self.details),
         }
 

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from mlrcbench.artefacts import read_json
 from mlrcbench.errors import SubmissionError
+from mlrcbench.resampling import jackknife
 from mlrcbench.score import Score
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -228,7 +229,42 @@ def score(artefacts: Path, answers: Path) -> Score:
     )
     means = mean_average_precisions(guess, truth, len(videos))
     details = {f"mAP@{limit}": float(value) for limit, value in zip(THRESHOLDS, means, strict=True)}
-    return Score(value=float(means.mean()), details={**details, "segments": float(len(guess.video))})
+    return Score(
+        value=float(means.mean()),
+        details={**details, "segments": float(len(guess.video))},
+        error=standard_error(guess, truth, len(videos)),
+    )
+
+
+def standard_error(guess: Segments, truth: Segments, videos: int) -> float | None:
+    """The standard error of the mAP, over the draw of videos.
+
+    A video is what is drawn; its segments compete for one ranking and are not independent. Videos are left
+    out in groups, every sixteenth one together, because the ranking must be judged again each time.
+
+    Args:
+        guess: Submitted segments.
+        truth: True segments.
+        videos: Number of videos; there is no error with fewer than two for each group.
+    """
+    groups = 16
+    if videos < 2 * groups:
+        return None
+    guess = guess.take(np.argsort(-guess.score, kind="stable"))
+    truth = truth.take(np.lexsort((truth.end, truth.start)))
+    hits = match(guess, truth, videos, THRESHOLDS)
+    group = np.full(videos, -1)  # those that do not fill a group are never left out
+    group[: videos - videos % groups] = np.arange(videos - videos % groups) % groups
+    totals, classes = np.zeros((2, groups))
+    for label in np.unique(truth.label):
+        mine = guess.label == label
+        rows, ours = hits[:, mine], group[guess.video[mine]]
+        theirs = group[truth.video[truth.label == label]]
+        for out in range(groups):
+            if positives := np.count_nonzero(theirs != out):
+                totals[out] += sum(average_precision(row, positives) for row in rows[:, ours != out])
+                classes[out] += len(THRESHOLDS)
+    return jackknife(totals / classes) if classes.all() else None
 
 
 def _check_segment(
