@@ -19,6 +19,7 @@ ORDER = (
     "errors",
     "text",
     "aggregates",
+    "resampling",
     "score",
     "artefacts",
     "llm",
@@ -37,7 +38,7 @@ ORDER = (
     "__main__",
 )
 # What a competition may import from the library, besides the files of its folder.
-COMPETITIONS_MAY_IMPORT = frozenset({"errors", "score", "artefacts", "sources"})
+COMPETITIONS_MAY_IMPORT = frozenset({"errors", "resampling", "score", "artefacts", "sources"})
 
 
 @dataclass(frozen=True, order=True)

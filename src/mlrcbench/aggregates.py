@@ -20,6 +20,8 @@ import numpy.typing as npt
 
 # A trial succeeds, in the paper's sense, above this share of the human's gain over the baseline.
 SUCCESS = 0.05
+# How many standard errors beyond it: a normal estimate of no improvement gets there in 5 % of all trials.
+CONFIDENCE = 1.645
 _NEAR_BASELINE = 1e-3
 # 97.5 % quantiles of Student's t distribution with 1, 2, ... degrees of freedom.
 _STUDENT = (
@@ -194,9 +196,18 @@ def performance_profile(scores: Scores, thresholds: Sequence[float]) -> Array:
     return profile
 
 
-def succeeded(improvement: float | None) -> bool:
-    """Whether a trial closes more than 5 % of the gap to the human; a trial without a score does not."""
-    return improvement is not None and improvement > SUCCESS
+def succeeded(improvement: float | None, error: float | None = None) -> bool:
+    """Whether a trial closes more than 5 % of the gap to the human, and by more than its noise.
+
+    The lower end of the improvement's one-sided 95 % interval, `improvement - 1.645 error`, must be above
+    5 %. So work that is exactly 5 % of the gap better than the baseline counts as a success in at most 5 %
+    of trials, and the unmodified baseline more rarely still.
+
+    Args:
+        improvement: The improvement on test; a trial without a score, None, does not succeed.
+        error: Its standard error; None if it is not known, in which case the estimate alone decides.
+    """
+    return improvement is not None and improvement - CONFIDENCE * (error or 0.0) > SUCCESS
 
 
 def pass_at_k(trials: int, successes: int, k: int) -> float:

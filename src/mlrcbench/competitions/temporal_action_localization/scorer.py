@@ -261,8 +261,9 @@ def standard_error(guess: Segments, truth: Segments, videos: int) -> float | Non
         rows, ours = hits[:, mine], group[guess.video[mine]]
         theirs = group[truth.video[truth.label == label]]
         for out in range(groups):
-            if positives := np.count_nonzero(theirs != out):
-                totals[out] += sum(average_precision(row, positives) for row in rows[:, ours != out])
+            if positives := int(np.count_nonzero(theirs != out)):
+                left = rows[:, ours != out]
+                totals[out] += math.fsum(average_precision(row, positives) for row in left)
                 classes[out] += len(THRESHOLDS)
     return jackknife(totals / classes) if classes.all() else None
 
