@@ -258,13 +258,14 @@ def standard_error(guess: Segments, truth: Segments, videos: int) -> float | Non
     totals, classes = np.zeros((2, groups))
     for label in np.unique(truth.label):
         mine = guess.label == label
-        rows, ours = hits[:, mine], group[guess.video[mine]]
-        theirs = group[truth.video[truth.label == label]]
-        for out in range(groups):
-            if positives := int(np.count_nonzero(theirs != out)):
-                left = rows[:, ours != out]
-                totals[out] += math.fsum(average_precision(row, positives) for row in left)
-                classes[out] += len(THRESHOLDS)
+        kept = group[guess.video[mine]] != np.arange(groups)[:, None]  # (groups, segments)
+        places, left = kept.cumsum(1), group[truth.video[truth.label == label]] != np.arange(groups)[:, None]
+        for row in hits[:, mine]:  # average_precision of what is left; precision only rises at hits
+            right = kept[:, row]
+            precision = right.cumsum(1) / np.maximum(places[:, row], 1)
+            best = np.maximum.accumulate((precision * right)[:, ::-1], axis=1)[:, ::-1]
+            totals += (best * right).sum(1) / np.maximum(left.sum(1), 1)
+        classes += len(THRESHOLDS) * left.any(1)
     return jackknife(totals / classes) if classes.all() else None
 
 
