@@ -11,13 +11,12 @@ explain all of it. The spread is that of `calibration.jsonl`, the errors are tho
 from __future__ import annotations
 
 import re
-import statistics
 import sys
 from pathlib import Path
 
-from mlrcbench.score import SPLITS, Split
-from mlrcbench.testing.calibration import Measurement, read_measurements
-from mlrcbench.testing.calibration.comparison import values
+from mlrcbench.score import SPLITS
+from mlrcbench.testing.calibration import read_measurements
+from mlrcbench.testing.calibration.comparison import between
 from tools.draw_ladders import ROOT, competition_of
 from tools.stale import refresh
 
@@ -29,25 +28,15 @@ def fresh() -> dict[Path, str]:
     return dict(_card(log) for log in sorted((ROOT / "calibration").glob(f"*/{ERRORS}")))
 
 
-def between(measurements: list[Measurement], errors: list[Measurement], split: Split) -> float:
-    """The baseline's standard deviation between instances and seeds, in the metric's unit.
-
-    Args:
-        measurements: Those of a calibration, for the spread over instances.
-        errors: Measurements of the baseline with their standard errors.
-        split: "dev" or "test".
-    """
-    spread = statistics.stdev(values(measurements, "baseline", split))
-    known = [one.error for one in errors if one.split == split and one.error is not None]
-    return max(0.0, spread**2 - statistics.mean(error**2 for error in known)) ** 0.5
-
-
 def _card(log: Path) -> tuple[Path, str]:
     path = competition_of(log).folder / "card.toml"
     measurements, errors = read_measurements(log.parent / "calibration.jsonl"), read_measurements(log)
     text = path.read_text("utf-8")
     for split in SPLITS:
-        entry = f"between = {between(measurements, errors, split):.2g}, "
+        part = between(measurements, split, errors)
+        if part is None:
+            raise ValueError(f"{log} has no standard error on {split}")
+        entry = f"between = {part:.2g}, "
         place = re.compile(
             rf"(\[tiers\.mini\.anchors\.{split}\]\nbaseline = {{[^\n]*?)(?:between = [^,]*, )?(source = )"
         )

@@ -25,10 +25,13 @@ def result(agent: str, instance: int, improvement: float, error: float | None) -
     return Result(Assignment(agent, "x", instance, 0), "played", "", Path("run"), test=score.to_json())
 
 
-def simulated(agent: str, truth: float, error: float, *, told: bool = True) -> list[Result]:
+def simulated(agent: str, truth: float, error: float, *, with_errors: bool = True) -> list[Result]:
     """The results of an agent whose improvement is always the same, measured with noise."""
     draws = truth + error * np.random.default_rng(len(agent)).standard_normal(400)
-    return [result(agent, number, float(draw), error if told else None) for number, draw in enumerate(draws)]
+    return [
+        result(agent, number, float(draw), error if with_errors else None)
+        for number, draw in enumerate(draws)
+    ]
 
 
 @pytest.mark.parametrize("error", [0.06, 0.21, 0.44])
@@ -41,7 +44,7 @@ def test_agents_that_do_nothing_rarely_succeed(error: float) -> None:
     assert rates["random"] <= RATE
     assert rates["strong"] == 1.0
     assert report.pass_at["baseline"][0] == pytest.approx(rates["baseline"])
-    (row,) = leaderboard(simulated("baseline", 0.0, error, told=False))
+    (row,) = leaderboard(simulated("baseline", 0.0, error, with_errors=False))
     assert row.success > 3 * RATE
 
 

@@ -206,7 +206,7 @@ def score(artefacts: Path, answers: Path) -> Score:
 def standard_error(scores: list[float]) -> float | None:
     """The standard error of the mean over worlds.
 
-    People, images and models are drawn anew in each world, so a world is the unit that is independent; its
+    Each world has its own people, images and models, so a world is the unit that is independent; its
     images share their models, and their own spread would be too small. With four worlds the error is itself
     uncertain by about 40 %.
     """

@@ -245,7 +245,7 @@ def standard_error(guess: Segments, truth: Segments, videos: int) -> float | Non
     Args:
         guess: Submitted segments.
         truth: True segments.
-        videos: Number of videos; there is no error with fewer than two for each group.
+        videos: Number of videos; fewer than two for each group give None.
     """
     groups = 16
     if videos < 2 * groups:
