@@ -13,8 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-
 
 def error_of_mean(*groups: npt.ArrayLike, weights: Sequence[float] | None = None) -> float | None:
     """The standard error of a weighted sum of the means of groups, whose items are independent draws.

@@ -35,11 +35,6 @@ class Score:
         split: "dev" or "test".
         improvement: Relative improvement to the target anchor (0 = baseline, 1 = target,
             unbounded both ways); None unless scored. See `catalog.scale.improvement`.
-        error: Standard error of `value`, in the metric's unit, over the draw of the split's items; None
-            unless the scorer tells it. See `resampling`.
-        improvement_error: Standard error of `improvement`, over the draw of items, and over that of
-            instances and seeds as far as the card declares it; None without `error`. See
-            `catalog.scale.improvement_error`.
         rung: Between which published methods the score stands, for example "above TIES-Merging (Yadav et
             al. 2023), below Iso-C (Marczak et al. 2025)"; empty without a calibrated ladder. Agents do
             not see it. See `catalog.ladder`.
@@ -50,6 +45,11 @@ class Score:
             without docstrings.
         logical_lines_single: The paper's count: every statement of the one file that the card
             names as the method's, with docstrings (reference code, `utils.py`).
+        error: Standard error of `value`, in the metric's unit, over the draw of the split's items; None
+            unless the scorer tells it. See `resampling`.
+        improvement_error: Standard error of `improvement`, over the draw of items, and over that of
+            instances and seeds as far as the card declares it; None without `error`. See
+            `catalog.scale.improvement_error`.
     """
 
     value: float | None
@@ -58,14 +58,14 @@ class Score:
     details: Mapping[str, float] = dataclasses.field(default_factory=dict)
     split: Split | None = None
     improvement: float | None = None
-    error: float | None = None
-    improvement_error: float | None = None
     rung: str = ""
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
     logical_lines: int = 0
     logical_lines_single: int = 0
+    error: float | None = None
+    improvement_error: float | None = None
 
     def __post_init__(self) -> None:
         if (self.outcome == "scored") != (self.value is not None):

@@ -130,9 +130,9 @@ def _check_the_rest(report: dict[str, Any], gains: dict[Pair, list[float]], wins
         assert report["best"][agent][name] == pytest.approx(max(values))
     for agent in AGENTS:
         per = INSTANCES * TRIALS
-        counts = [wins[agent, name] for name in COMPETITIONS]
+        successes = [wins[agent, name] for name in COMPETITIONS]
         for k, chance in enumerate(report["pass_at"][agent], 1):
-            misses = [math.comb(per - count, k) / math.comb(per, k) for count in counts]
+            misses = [math.comb(per - count, k) / math.comb(per, k) for count in successes]
             assert chance == pytest.approx(1 - math.fsum(misses) / len(misses))
     counts = Counter((one["agent"], one["competition"]) for one in report["episodes"])
     assert set(counts.values()) == {INSTANCES * TRIALS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -85,7 +86,7 @@ def between(
     ]
     if len(scores) < 2 or not known:
         return None
-    return max(0.0, float(np.var(scores, ddof=1) - np.mean(np.square(known)))) ** 0.5
+    return math.sqrt(max(0.0, float(np.var(scores, ddof=1) - np.mean(np.square(known)))))
 
 
 def on_shared_instances(measurements: Sequence[Measurement], methods: Sequence[Method]) -> list[Measurement]:
