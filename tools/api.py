@@ -29,7 +29,7 @@ ACCEPT = "python -m tools.api --write"
 # The modules that README, documentation and examples import.
 MODULES = (
     "agents", "agents.react", "aggregates", "artefacts", "artefacts.player", "artefacts.transcript", "errors",
-    "llm", "resampling", "runs.bundles", "sandbox", "score", "sources.raw", "testing", "testing.endpoint",
+    "llm", "runs.bundles", "sandbox", "score", "sources.raw", "testing", "testing.endpoint",
     "integrations.inspect_ai", "integrations.langchain", "integrations.menu", "integrations.openai_agents",
     "integrations.openenv", "integrations.ray", "integrations.smolagents", "integrations.trl",
 )  # fmt: skip

@@ -54,7 +54,7 @@ def test_a_docstring_alone_leaves_an_empty_body() -> None:
     assert running_code('def f():\n    """Nothing."""\n') == running_code('def f():\n    """Never."""\n')
 
 
-SCORER = """from mlrcbench.resampling import jackknife
+SCORER = """from mlrcbench.aggregates import jackknife
 from mlrcbench.score import Score
 
 

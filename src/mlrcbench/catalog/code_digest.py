@@ -5,7 +5,7 @@ a docstring, an annotation's quotes or a line break does not change what is run,
 a digest; renaming a variable does.
 
 A scorer's standard error changes neither an instance nor a value, so that the digest of a scorer leaves it
-out: its function `standard_error`, what it imports from `mlrcbench.resampling`, and the argument `error` of a
+out: its function `standard_error`, what it imports from `mlrcbench.aggregates`, and the argument `error` of a
 `Score`. The estimate can be improved without measuring everything again.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 STANDARD_ERROR = "standard_error"  # name of the function that a scorer may have
-RESAMPLING = "mlrcbench.resampling"
+STATISTICS = "mlrcbench.aggregates"
 
 
 def code_digest(files: Mapping[str, str]) -> str:
@@ -55,7 +55,7 @@ def without_errors(source: str) -> str:
     helpers = {
         alias.asname or alias.name
         for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.module == RESAMPLING
+        if isinstance(node, ast.ImportFrom) and node.module == STATISTICS
         for alias in node.names
     }
     _WithoutErrors().visit(tree)
@@ -72,7 +72,7 @@ class _WithoutErrors(ast.NodeTransformer):
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
         names = [alias for alias in node.names if (alias.asname or alias.name) != STANDARD_ERROR]
-        node.names = [] if node.module == RESAMPLING else names
+        node.names = [] if node.module == STATISTICS else names
         return node if node.names else None
 
     def visit_Call(self, node: ast.Call) -> ast.Call:

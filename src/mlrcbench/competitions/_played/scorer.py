@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mlrcbench.aggregates import error_of_mean
 from mlrcbench.artefacts.transcript import read_transcript
 from mlrcbench.errors import SubmissionError
-from mlrcbench.resampling import error_of_mean
 from mlrcbench.score import Score
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mlrcbench.aggregates import jackknife
 from mlrcbench.artefacts import read_npy
-from mlrcbench.resampling import jackknife
 from mlrcbench.score import Score
 
 

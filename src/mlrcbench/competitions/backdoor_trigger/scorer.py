@@ -24,9 +24,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mlrcbench.aggregates import error_of_mean
 from mlrcbench.artefacts import read_json
 from mlrcbench.errors import SubmissionError
-from mlrcbench.resampling import error_of_mean
 from mlrcbench.score import Score
 
 USER, ASSISTANT, END = "<user>", "<assistant>", "<end>"

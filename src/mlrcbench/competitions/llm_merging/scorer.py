@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mlrcbench.aggregates import error_of_mean
 from mlrcbench.artefacts import read_safetensors
 from mlrcbench.errors import SubmissionError
-from mlrcbench.resampling import error_of_mean
 from mlrcbench.score import Score
 
 _FILE = "merged.safetensors"

@@ -29,9 +29,9 @@ from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from mlrcbench.aggregates import error_of_mean
 from mlrcbench.artefacts import safetensors_layout
 from mlrcbench.errors import SubmissionError
-from mlrcbench.resampling import error_of_mean
 from mlrcbench.score import Score
 
 if TYPE_CHECKING:

@@ -33,9 +33,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from mlrcbench.aggregates import error_of_mean
 from mlrcbench.artefacts import read_safetensors, safetensors_layout
 from mlrcbench.errors import SubmissionError
-from mlrcbench.resampling import error_of_mean
 from mlrcbench.score import Score
 
 SMOOTHING = 1.0

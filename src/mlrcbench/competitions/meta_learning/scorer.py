@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mlrcbench.aggregates import error_of_mean
 from mlrcbench.artefacts import read_npy
 from mlrcbench.errors import SubmissionError
-from mlrcbench.resampling import error_of_mean
 from mlrcbench.score import Score
 
 _FILE = "predictions.npy"

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlrcbench.aggregates import jackknife
 from mlrcbench.artefacts import read_npy
 from mlrcbench.errors import SubmissionError
-from mlrcbench.resampling import jackknife
 from mlrcbench.score import Score
 
 THRESHOLDS = (0.2, 1.0, 5.0, 10.0, 15.0)

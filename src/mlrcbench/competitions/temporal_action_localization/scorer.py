@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlrcbench.aggregates import jackknife
 from mlrcbench.artefacts import read_json
 from mlrcbench.errors import SubmissionError
-from mlrcbench.resampling import jackknife
 from mlrcbench.score import Score
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlrcbench.resampling import error_of_mean, jackknife
+from mlrcbench.aggregates import error_of_mean, jackknife
 
 
 def test_the_error_of_a_mean_is_that_of_the_textbook() -> None:
