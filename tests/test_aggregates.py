@@ -152,8 +152,23 @@ def test_capability_levels(dev: float | None, test: float | None, level: int) ->
 def test_success_and_curves() -> None:
     """Success is more than 5 % of the way; short trials continue with their last value."""
     assert [succeeded(value) for value in (None, -1.0, 0.05, 0.0501)] == [False, False, False, True]
+    assert [succeeded(0.2, error) for error in (None, 0.0, 0.091, 0.092)] == [True, True, True, False]
+    assert not succeeded(None, 0.1)
     assert padded_mean([[1.0, 3.0], [5.0], []]) == [3.0, 4.0]
     assert padded_mean([]) == []
+
+
+@pytest.mark.parametrize("error", [0.05, 0.2, 0.8])
+def test_chance_rarely_succeeds(error: float) -> None:
+    """Work at the threshold succeeds in 5 % of trials, the baseline more rarely; good work still does."""
+    draws = error * np.random.default_rng(0).standard_normal(20_000)
+
+    def rate(truth: float) -> float:
+        return float(np.mean([succeeded(truth + draw, error) for draw in draws]))
+
+    assert rate(0.05) == pytest.approx(0.05, abs=0.005)
+    assert rate(0.0) < rate(0.05)
+    assert rate(0.05 + 3 * error) > 0.85
 
 
 def test_the_papers_averages_follow_from_its_rows() -> None:

@@ -23,6 +23,20 @@ def test_a_score_has_a_value_if_and_only_if_it_is_valid() -> None:
         Score(value=float("inf"))
 
 
+@pytest.mark.parametrize("name", ["error", "improvement_error"])
+def test_an_error_is_a_finite_number_from_0_or_missing(name: str) -> None:
+    """Scores that were stored before errors were told have none; no record can claim a negative one."""
+    score = Score.from_json({"value": 1.5, "improvement": 0.3, name: 0.0})
+    stored = score.to_json()
+    assert Score.from_json(stored) == score
+    assert score.summary()[name] == 0.0
+    del stored[name]
+    assert getattr(Score.from_json(stored), name) is None
+    for wrong in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="standard error"):
+            Score.from_json({**stored, name: wrong})
+
+
 def test_a_reason_can_be_shown_and_stored_anywhere() -> None:
     """It may quote a file's name: bytes of no character, escapes of a terminal, marks of direction."""
     raw = "name a\udcff\x1b]0;title\x07\r\u202e é\n\ud800"

@@ -37,7 +37,7 @@ ORDER = (
     "__main__",
 )
 # What a competition may import from the library, besides the files of its folder.
-COMPETITIONS_MAY_IMPORT = frozenset({"errors", "score", "artefacts", "sources"})
+COMPETITIONS_MAY_IMPORT = frozenset({"aggregates", "errors", "score", "artefacts", "sources"})
 
 
 @dataclass(frozen=True, order=True)

@@ -1,4 +1,4 @@
-"""Statistics over many scores: figures for a table of agents and competitions, with intervals.
+"""Statistics: the error of one score from its items; figures over many scores, with intervals.
 
 An improvement is a score's `improvement`: 0 is the baseline, 1 the top human entry (the paper
 prints percent). It is unbounded, so a single bad run can decide a plain mean. The paper's figures
@@ -6,6 +6,10 @@ are here as it defines them, next to figures that a single run cannot move: the
 interquartile mean with a stratified bootstrap interval, and the performance profile, both after
 Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
 (NeurIPS 2021, arXiv 2108.13264).
+
+A score itself is an estimate: with other test items of the same kind, the same work would have scored
+otherwise. Scorers tell by how much with `error_of_mean` and `jackknife`, which draw nothing at random, so
+that the same artefacts give the same digits.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ import numpy.typing as npt
 
 # A trial succeeds, in the paper's sense, above this share of the human's gain over the baseline.
 SUCCESS = 0.05
+# How many standard errors beyond it: a normal estimate of no improvement gets there in 5 % of all trials.
+CONFIDENCE = 1.645
 _NEAR_BASELINE = 1e-3
 # 97.5 % quantiles of Student's t distribution with 1, 2, ... degrees of freedom.
 _STUDENT = (
@@ -46,6 +52,55 @@ class Interval:
     lower: float
     upper: float
     level: float
+
+
+def error_of_mean(*groups: npt.ArrayLike, weights: Sequence[float] | None = None) -> float | None:
+    """The standard error of a weighted sum of the means of groups, whose items are independent draws.
+
+    `sqrt(sum of weight^2 * variance / items)`, with unbiased variances within the groups: the groups
+    themselves are not drawn again. Source: Cochran, Sampling Techniques (1977), section 5.5.
+
+    Args:
+        groups: The values of the items of each group.
+        weights: The weight of each group's mean; by default its share of all items, for the plain mean.
+
+    Returns:
+        The error, in the unit of the values; None if a group has fewer than two items, which do not tell
+        how items differ, or if the values are too large to tell.
+    """
+    items = [np.asarray(group, dtype=np.float64).ravel() for group in groups]
+    counts = [len(values) for values in items]
+    if min(counts, default=0) < 2:
+        return None
+    shares = [count / sum(counts) for count in counts] if weights is None else weights
+    with np.errstate(all="ignore"):
+        variances = [float(values.var(ddof=1)) for values in items]
+        total = sum(s * s * v / n for s, v, n in zip(shares, variances, counts, strict=True))
+    return _finite_root(total)
+
+
+def jackknife(left_out: npt.ArrayLike) -> float | None:
+    """The standard error of any smooth figure, from its values without one item or one group of items.
+
+    `sqrt((n - 1) / n * sum of squared deviations from their mean)`, which for a mean equals `error_of_mean`.
+    Source: Efron and Stein, "The Jackknife Estimate of Variance" (Annals of Statistics 9, 1981).
+
+    Args:
+        left_out: The figure without the first item, without the second, and so on. Groups of items that are
+            left out together must be equally large.
+
+    Returns:
+        The error, in the unit of the figure; None for fewer than two items, or if the values are too large.
+    """
+    values = np.asarray(left_out, dtype=np.float64)
+    if len(values) < 2:
+        return None
+    with np.errstate(all="ignore"):
+        return _finite_root((len(values) - 1) * float(values.var()))
+
+
+def _finite_root(variance: float) -> float | None:
+    return math.sqrt(variance) if math.isfinite(variance) else None
 
 
 def relative_gain(value: float, baseline: float) -> float:
@@ -194,9 +249,18 @@ def performance_profile(scores: Scores, thresholds: Sequence[float]) -> Array:
     return profile
 
 
-def succeeded(improvement: float | None) -> bool:
-    """Whether a trial closes more than 5 % of the gap to the human; a trial without a score does not."""
-    return improvement is not None and improvement > SUCCESS
+def succeeded(improvement: float | None, error: float | None = None) -> bool:
+    """Whether a trial closes more than 5 % of the gap to the human, and by more than its noise.
+
+    The lower end of the improvement's one-sided 95 % interval, `improvement - 1.645 error`, must be above
+    5 %. So work that is exactly 5 % of the gap better than the baseline counts as a success in at most 5 %
+    of trials, and the unmodified baseline more rarely still.
+
+    Args:
+        improvement: The improvement on test; a trial without a score, None, does not succeed.
+        error: Its standard error; None if it is not known, in which case the estimate alone decides.
+    """
+    return improvement is not None and improvement - CONFIDENCE * (error or 0.0) > SUCCESS
 
 
 def pass_at_k(trials: int, successes: int, k: int) -> float:

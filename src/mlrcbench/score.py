@@ -1,6 +1,6 @@
 """Score: one judgement of one workspace on one split.
 
-A competition's scorer fills in `value` and `details`; the evaluation adds what only it
+A competition's scorer fills in `value`, `error` and `details`; the evaluation adds what only it
 knows (split, improvement, resources, code size). Whatever happens to agent code, the result
 is a `Score`: either scored, or not scored for a reason that the agent can act on. Only a failure
 of the infrastructure raises an exception instead.
@@ -45,6 +45,11 @@ class Score:
             without docstrings.
         logical_lines_single: The paper's count: every statement of the one file that the card
             names as the method's, with docstrings (reference code, `utils.py`).
+        error: Standard error of `value`, in the metric's unit, over the draw of the split's items; None
+            unless the scorer tells it. See `aggregates`.
+        improvement_error: Standard error of `improvement`, over the draw of items, and over that of
+            instances and seeds as far as the card declares it; None without `error`. See
+            `catalog.scale.improvement_error`.
     """
 
     value: float | None
@@ -59,12 +64,17 @@ class Score:
     peak_memory_bytes: int = 0
     logical_lines: int = 0
     logical_lines_single: int = 0
+    error: float | None = None
+    improvement_error: float | None = None
 
     def __post_init__(self) -> None:
         if (self.outcome == "scored") != (self.value is not None):
             raise ValueError("a Score has a value if and only if its outcome is 'scored'")
         if self.value is not None and not math.isfinite(self.value):
             raise SubmissionError(f"the metric of these artefacts is {self.value}; check for huge values")
+        for error in (self.error, self.improvement_error):
+            if error is not None and not (math.isfinite(error) and error >= 0):
+                raise ValueError(f"a standard error is a finite number from 0, not {error}")
         object.__setattr__(self, "reason", _printable(self.reason))
 
     @classmethod
@@ -84,6 +94,8 @@ class Score:
             "outcome": self.outcome,
             "reason": self.reason,
             "improvement": self.improvement,
+            "error": self.error,
+            "improvement_error": self.improvement_error,
             "details": dict(self.details),
         }
 

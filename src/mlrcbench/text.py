@@ -32,6 +32,12 @@ def printable(text: str) -> str:
     return _COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def percent(improvement: float, error: float | None = None) -> str:
+    """An improvement with its standard error, if that is known: "+7.1 ± 5.0 %"."""
+    noise = "" if error is None else f" ± {100 * error:.1f}"
+    return f"{100 * improvement:+.1f}{noise} %"
+
+
 def one_line(text: str) -> str:
     """A text that takes one line of a terminal: control characters and line ends are escaped."""
     return printable(text).replace("\n", "\\n")

@@ -26,6 +26,7 @@ ALL = os.environ.get("MLRCBENCH_TEST_ALL") == "1"
 COMPETITIONS = [card.id for card in mlrcbench.list_competitions()] if ALL else CHEAP
 AGENTS = ["baseline", "reference"]
 INSTANCES, TRIALS = 3, 2
+Pair = tuple[str, str]  # agent and competition
 EPISODES = len(COMPETITIONS) * len(AGENTS) * INSTANCES * TRIALS
 COMMAND = ["run", *COMPETITIONS, "--agent", *AGENTS, "--instances", str(INSTANCES), "--trials", str(TRIALS)]
 
@@ -46,10 +47,10 @@ def test_a_run_is_killed_continued_and_reported(tmp_path: Path, capsys: pytest.C
     options = [option for kind, path in files.items() for option in (f"--{kind}", str(path))]
     assert main(["report", str(root), *options, "--quiet"]) == 0
     report = json.loads(files["json"].read_text())
-    gains = _gains_of_records(root)
+    gains, wins = _gains_of_records(root)
     assert sum(map(len, gains.values())) == EPISODES
-    _check_leaderboard(report["leaderboard"], gains)
-    _check_the_rest(report, gains)
+    _check_leaderboard(report["leaderboard"], gains, wins)
+    _check_the_rest(report, gains, wins)
     assert len(files["csv"].read_text().splitlines()) == EPISODES + 1
     assert f"{EPISODES} episodes" in files["markdown"].read_text()
     assert files["html"].read_text().count("<figure>") >= 2
@@ -73,28 +74,32 @@ def _kill_in_the_middle(command: list[str], root: Path) -> dict[Path, int]:
     return finished
 
 
-def _gains_of_records(root: Path) -> dict[tuple[str, str], list[float]]:
-    """(agent, competition) -> relative improvements on test, from records and cards alone."""
-    gains: dict[tuple[str, str], list[float]] = {}
+def _gains_of_records(root: Path) -> tuple[dict[Pair, list[float]], Counter[Pair]]:
+    """Relative improvements on test, and the number of those beyond noise, from records and cards alone."""
+    gains: dict[Pair, list[float]] = {}
+    wins: Counter[Pair] = Counter()
     for folder in sorted(root.glob("episodes/*")):
         result = json.loads((folder / "result.json").read_text())
         lines = (folder / result["record"] / "record.jsonl").read_text().splitlines()
         entries = [json.loads(line) for line in lines]
         header = entries[0]
         assert header["instance"] == result["assignment"]["instance"]
-        (value,) = [
-            entry["score"]["value"]
-            for entry in entries
-            if entry["kind"] == "evaluation" and entry["split"] == "test"
+        (score,) = [
+            entry["score"] for entry in entries if entry["kind"] == "evaluation" and entry["split"] == "test"
         ]
         anchors = mlrcbench.get_competition(header["competition"]).card.tier("mini").anchors["test"]
         low, high = anchors.baseline.value, anchors.target.value
         key = result["assignment"]["agent"], header["competition"]
-        gains.setdefault(key, []).append((value - low) / (high - low))
-    return gains
+        gain = (score["value"] - low) / (high - low)
+        error = math.hypot(score["error"], anchors.baseline.between) / abs(high - low)
+        gains.setdefault(key, []).append(gain)
+        wins[key] += gain - 1.645 * error > 0.05
+    return gains, wins
 
 
-def _check_leaderboard(rows: list[dict[str, Any]], gains: dict[tuple[str, str], list[float]]) -> None:
+def _check_leaderboard(
+    rows: list[dict[str, Any]], gains: dict[Pair, list[float]], wins: Counter[Pair]
+) -> None:
     """Check means, the mean of means, the interquartile mean, successes, and the order by mean."""
     assert sorted(row["agent"] for row in rows) == AGENTS
     assert [row["mean"] for row in rows] == sorted((row["mean"] for row in rows), reverse=True)
@@ -106,7 +111,9 @@ def _check_leaderboard(rows: list[dict[str, Any]], gains: dict[tuple[str, str], 
         pooled = sorted(value for values in by_competition.values() for value in values)
         assert row["robust"]["value"] == pytest.approx(_middle_half(pooled))
         assert row["robust"]["lower"] <= row["robust"]["value"] <= row["robust"]["upper"]
-        assert row["success"] == pytest.approx(sum(value > 0.05 for value in pooled) / len(pooled))
+        assert row["success"] == pytest.approx(
+            sum(count for (agent, _), count in wins.items() if agent == row["agent"]) / len(pooled)
+        )
         assert row["failures"] == {}
 
 
@@ -117,15 +124,15 @@ def _middle_half(values: list[float]) -> float:
     return math.fsum(half) / len(half)
 
 
-def _check_the_rest(report: dict[str, Any], gains: dict[tuple[str, str], list[float]]) -> None:
+def _check_the_rest(report: dict[str, Any], gains: dict[Pair, list[float]], wins: Counter[Pair]) -> None:
     """Check best trials, pass@k, and the line for each episode."""
     for (agent, name), values in gains.items():
         assert report["best"][agent][name] == pytest.approx(max(values))
     for agent in AGENTS:
         per = INSTANCES * TRIALS
-        wins = [sum(value > 0.05 for value in gains[agent, name]) for name in COMPETITIONS]
+        successes = [wins[agent, name] for name in COMPETITIONS]
         for k, chance in enumerate(report["pass_at"][agent], 1):
-            misses = [math.comb(per - count, k) / math.comb(per, k) for count in wins]
+            misses = [math.comb(per - count, k) / math.comb(per, k) for count in successes]
             assert chance == pytest.approx(1 - math.fsum(misses) / len(misses))
     counts = Counter((one["agent"], one["competition"]) for one in report["episodes"])
     assert set(counts.values()) == {INSTANCES * TRIALS}

@@ -25,7 +25,8 @@ from mlrcbench.testing.calibration import (
     read_methods,
     tables,
 )
-from mlrcbench.testing.calibration.comparison import values
+from mlrcbench.testing.calibration.comparison import between, values
+from tools import between as cards
 
 TEMPLATE = mlrcbench.get_competition("_template")
 LOGS = sorted((Path(__file__).parents[2] / "calibration").glob("*/calibration.jsonl"))
@@ -261,3 +262,31 @@ def test_tables_tell_failures_and_noise(tmp_path: Path) -> None:
 
 def _values(measurements: list[Measurement]) -> list[tuple[object, ...]]:
     return [(one.method, one.instance, one.split, one.repeat, one.value) for one in measurements]
+
+
+def test_what_items_do_not_explain_lies_between_instances() -> None:
+    """The baseline's variance over instances, less its errors' mean square; never negative, never invented."""
+
+    def measured(
+        method: str, instance: int, value: float, error: float | None, repeat: int = 0
+    ) -> Measurement:
+        return Measurement(method, instance, "dev", repeat, value, error=error)
+
+    spread = [measured("baseline", number, value, 1.0) for number, value in enumerate([1.0, 4.0, 7.0])]
+    others = [measured("reference", 0, 9.0, 50.0), measured("baseline", 0, 99.0, 50.0, repeat=1)]
+    assert between([*spread, *others], "dev") == pytest.approx(8**0.5)
+    assert between(spread, "dev", [measured("baseline", 0, 5.0, 2.0)]) == pytest.approx(5**0.5)
+    assert between(spread, "dev", [measured("baseline", 0, 5.0, 4.0)]) == 0.0
+    assert between(spread, "test") is None
+    assert between(spread[:1], "dev") is None
+    assert between([dataclasses.replace(one, error=None) for one in spread], "dev") is None
+
+
+def test_the_cards_have_what_the_calibrations_say() -> None:
+    """If not, `python -m tools.between` writes it; every calibrated competition has it."""
+    fresh = cards.fresh()
+    assert [str(path) for path, text in fresh.items() if path.read_text("utf-8") != text] == []
+    assert {path.parent.name for path in fresh} == {log.parent.name for log in LOGS}
+    for path in fresh:
+        anchors = mlrcbench.get_competition(path.parent.name.replace("_", "-")).card.tier("mini").anchors
+        assert all(0.0 <= one.baseline.between <= 1.05 * one.baseline.spread for one in anchors.values())

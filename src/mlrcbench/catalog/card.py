@@ -38,11 +38,14 @@ class Anchor:
         value: The score, in the metric's unit.
         spread: Standard deviation over instances (mini) or repeats (full); 0 if unknown.
         source: Where the figure comes from.
+        between: The part of the spread that the draw of an instance's items does not explain: standard
+            deviation between instances and seeds, in the metric's unit; 0 if unknown.
     """
 
     value: float
     spread: float
     source: str
+    between: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +301,10 @@ def _anchors(table: Table) -> Anchors:
 
 def _anchor(table: Table) -> Anchor:
     anchor = Anchor(
-        value=table.take("value", float), spread=table.take("spread", float), source=table.take("source", str)
+        value=table.take("value", float),
+        spread=table.take("spread", float),
+        source=table.take("source", str),
+        between=table.take("between", float, 0.0),
     )
     table.done(*Anchor.__dataclass_fields__)
     return anchor

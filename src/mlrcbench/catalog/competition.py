@@ -19,7 +19,7 @@ from typing import Any
 
 from mlrcbench.catalog.canary import marked
 from mlrcbench.catalog.card import Card, read_card
-from mlrcbench.catalog.code_digest import file_digest
+from mlrcbench.catalog.code_digest import file_digest, scorer_digest
 from mlrcbench.catalog.installation import has_secret, read_secret
 from mlrcbench.catalog.instances import Instance, Recipe, build_instance, is_built, verified_digest
 from mlrcbench.catalog.ladder import FILE as LADDER_FILE
@@ -149,15 +149,15 @@ class Competition:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over the running code that makes and judges generated instances, as hex."""
+        """SHA-256 over the code that makes and values generated instances, as hex; see `code_digest`."""
         return self._code_digest("mini")
 
     def _code_digest(self, tier: str) -> str:
         maker = "full.py" if self.card.tier(tier).sources else "data.py"
         # The scorer of a full tier may use the scorer of the other tier.
         oracle = () if self.oracle is None else (self.oracle,)
-        files = (self.folder / maker, self.scorer_of(tier), self.folder / "scorer.py", *oracle)
-        code = [file_digest(path) for path in dict.fromkeys(files)]
+        scorers = dict.fromkeys((self.scorer_of(tier), self.folder / "scorer.py"))
+        code = [file_digest(self.folder / maker), *map(scorer_digest, scorers), *map(file_digest, oracle)]
         return hashlib.sha256(f"{self.card.version} {' '.join(code)}".encode()).hexdigest()
 
     def instance(

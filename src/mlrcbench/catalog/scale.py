@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from mlrcbench.catalog.card import Anchors, Direction, Metric
 
 
@@ -18,6 +20,22 @@ def improvement(value: float, anchors: Anchors) -> float:
     """
     baseline = anchors.baseline.value
     return (value - baseline) / (anchors.target.value - baseline)
+
+
+def improvement_error(error: float | None, anchors: Anchors) -> float | None:
+    """Standard error of an improvement, in its units; None if that of the score is not known.
+
+    `sqrt(error^2 + between^2) / |target - baseline|`, with the baseline's `between` of the card: the draw of
+    items and that of instances and seeds are independent.
+
+    Args:
+        error: Standard error of the score, in the metric's unit.
+        anchors: The anchors, in the same unit.
+    """
+    if error is None:
+        return None
+    width = abs(anchors.target.value - anchors.baseline.value)
+    return math.hypot(error, anchors.baseline.between) / width
 
 
 def largest_improvement(metric: Metric, anchors: Anchors) -> float:

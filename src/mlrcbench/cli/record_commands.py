@@ -12,7 +12,8 @@ from mlrcbench.errors import RecordError
 from mlrcbench.runs.plan import EPISODES, PLAN
 from mlrcbench.runs.results import RECORDS
 from mlrcbench.sandbox import KINDS
-from mlrcbench.text import table
+from mlrcbench.score import Score
+from mlrcbench.text import percent, table
 
 
 def add_record_commands(add: AddCommand) -> None:
@@ -59,6 +60,14 @@ def _score(options: argparse.Namespace) -> int:
     rows = []
     for entry in scores:
         again = "no artefacts were kept" if entry.again is None else f"{entry.again.value}"
-        rows.append([entry.folder, f"{entry.recorded.value}", again, "same" if entry.matches else "DIFFERS"])
-    say(table(["evaluation", "recorded", "again", ""], rows))
+        same = "same" if entry.matches else "DIFFERS"
+        rows.append([entry.folder, f"{entry.recorded.value}", again, same, _improvement(entry.again)])
+    say(table(["evaluation", "recorded", "again", "", "improvement"], rows))
     return 0 if all(entry.matches for entry in scores) else 1
+
+
+def _improvement(score: Score | None) -> str:
+    """The improvement with its standard error; "-" without a score."""
+    if score is None or score.improvement is None:
+        return "-"
+    return percent(score.improvement, score.improvement_error)

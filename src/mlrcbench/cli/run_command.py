@@ -43,7 +43,7 @@ from mlrcbench.cli.progress import Bar, Progress, say
 from mlrcbench.errors import RunError, cause
 from mlrcbench.llm import Usage
 from mlrcbench.runs import Result, leaderboard_table, run
-from mlrcbench.text import table
+from mlrcbench.text import percent, table
 
 _WITH_OUT = ("instances", "trials", "jobs", "executor", "ray_address")
 _WITHOUT_OUT = ("instance", "seed", "records")
@@ -248,6 +248,6 @@ def _figure(score: dict[str, Any] | None, card: Card) -> str:
         return "not evaluated"
     if score["value"] is None:
         return f"{score['outcome']}: {score['reason']}"
-    gain = 100 * score["improvement"]
+    gain = percent(score["improvement"], score["improvement_error"])
     unit = "" if card.metric.unit == "1" else f" {card.metric.unit}"
-    return f"{score['value']:.4g}{unit}, {gain:+.1f} % of the way to the target"
+    return f"{score['value']:.4g}{unit}, {gain} of the way to the target"

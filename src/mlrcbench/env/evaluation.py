@@ -18,7 +18,7 @@ from mlrcbench.artefacts import collect
 from mlrcbench.catalog.competition import Competition
 from mlrcbench.catalog.instances import Instance
 from mlrcbench.catalog.ladder import standing
-from mlrcbench.catalog.scale import improvement
+from mlrcbench.catalog.scale import improvement, improvement_error
 from mlrcbench.catalog.trusted import ChildError, call
 from mlrcbench.env.boundary import logged
 from mlrcbench.env.code_lines import count_lines
@@ -153,7 +153,7 @@ def score_artefacts(artefacts: Path, competition: Competition, instance: Instanc
         split: "dev" or "test".
 
     Returns:
-        A score with value, details and improvement, or an invalid score with the reason.
+        A score with value, details, improvement and errors, or an invalid score with the reason.
 
     Raises:
         ScoringError: The scorer crashed, ran out of time, or returned something that is not a score.
@@ -179,7 +179,8 @@ def score_artefacts(artefacts: Path, competition: Competition, instance: Instanc
         return score
     gain = improvement(score.value, tier.anchors[split])
     rung = standing(gain, split, competition.ladder_of(instance.tier))
-    return dataclasses.replace(score, improvement=gain, rung=rung)
+    noise = improvement_error(score.error, tier.anchors[split])
+    return dataclasses.replace(score, improvement=gain, improvement_error=noise, rung=rung)
 
 
 def collect_and_score(

@@ -99,6 +99,8 @@ def _summary(result: mlrcbench.Result) -> dict[str, float | str]:
         "steps": result.steps,
         "seconds": result.seconds,
     }
+    if result.improvement_error is not None:
+        summary["test/improvement_error"] = result.improvement_error
     if result.test is not None and result.test["value"] is not None:
         summary["test/value"] = result.test["value"]
     if result.usage is not None:

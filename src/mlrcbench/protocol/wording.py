@@ -14,6 +14,7 @@ from mlrcbench.protocol import actions
 from mlrcbench.protocol.observation import tree
 from mlrcbench.sandbox import ExecResult
 from mlrcbench.score import Score
+from mlrcbench.text import percent
 
 SUBMITTED = "submitted; the episode is over"
 EPISODE_IS_OVER = "error: the episode is over; nothing more can be done in it"
@@ -22,6 +23,8 @@ NO_EVALUATIONS_LEFT = "no evaluations are left; continue with your own experimen
 NO_JOBS_HERE = "this environment's sandbox cannot run jobs; use the action run instead"
 OUTPUTS_ARE_FULL = "the space for this episode's outputs is full; redirect long outputs into workspace files"
 PATTERN_IS_MISSING = "wait_job with until='match' needs a pattern, for example 'epoch 10'"
+
+STANDARD_ERRORS = "± is one standard error"
 
 RECORD_OF_EPISODE = "the episode's record, which the workspace does not show"
 NO_GROWTH = "; files could not grow in this command, because the workspace was over its limit"
@@ -79,15 +82,17 @@ def refused(error: Exception) -> str:
 
 
 def verdict(score: Score, card: Card, tier: Tier) -> str:
-    """A score on dev, with its details; or the reason why the submission has no score."""
+    """A score on dev, with its standard errors and details; or the reason why the submission has no score."""
     if score.value is None:
         return f"dev: {score.outcome}: {score.reason}"
     details = "".join(f"\n  {name}: {value:.6g}" for name, value in sorted(score.details.items()))
     kind = tier.anchors["dev"].target_kind
-    gain = 100 * (score.improvement or 0.0)
+    gain = percent(score.improvement or 0.0, score.improvement_error)
+    noise = "" if score.error is None else f" ± {score.error:.2g}"
+    meaning = f"; {STANDARD_ERRORS}" if noise else ""
     return (
-        f"dev: {card.metric.name} {score.value:.6g} ({card.metric.unit}, {card.metric.direction}); "
-        f"{gain:+.1f} % of the way from the baseline to the {kind}{details}"
+        f"dev: {card.metric.name} {score.value:.6g}{noise} ({card.metric.unit}, {card.metric.direction}); "
+        f"{gain} of the way from the baseline to the {kind}{meaning}{details}"
     )
 
 

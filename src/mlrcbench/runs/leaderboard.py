@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mlrcbench.aggregates import Interval, bootstrap, interquartile_mean, mean_of_all, succeeded
+from mlrcbench.aggregates import Interval, bootstrap, interquartile_mean, mean_of_all
 from mlrcbench.runs.results import Result
 from mlrcbench.text import table
 
@@ -22,7 +22,8 @@ class Row:
         means: Competition -> mean improvement over instances and trials.
         mean: The plain mean of `means`, as the paper averages competitions.
         robust: Interquartile mean over all episodes, with its interval.
-        success: Share of episodes that close more than 5 % of the gap to the human.
+        success: Share of episodes that close more than 5 % of the gap to the human, and by more than their
+            noise; see `aggregates.succeeded`.
         failures: Kind of failure -> number of episodes: those without a valid score by their outcome,
             and those with one whose first attempt the infrastructure ended, as `AGAIN`.
     """
@@ -63,13 +64,12 @@ def leaderboard_table(results: Sequence[Result]) -> str:
 
 def _row(agent: str, results: Sequence[Result]) -> Row:
     scores = scores_by_competition(results)
-    pooled = [value for values in scores.values() for value in values]
     return Row(
         agent=agent,
         means={name: sum(values) / len(values) for name, values in scores.items()},
         mean=mean_of_all(scores),
         robust=bootstrap(scores, interquartile_mean),
-        success=sum(map(succeeded, pooled)) / len(pooled),
+        success=sum(one.succeeded for one in results) / len(results),
         failures=dict(Counter(failure for result in results if (failure := _failure(result)))),
     )
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mlrcbench.aggregates import succeeded
 from mlrcbench.errors import RecordError
 from mlrcbench.llm import Usage
 from mlrcbench.runs.plan import EPISODES, Assignment, read_assignments
@@ -82,6 +83,17 @@ class Result:
         """
         value = self.test["improvement"] if self.test else None
         return self.bounded(0.0 if value is None else float(value))
+
+    @property
+    def improvement_error(self) -> float | None:
+        """The standard error of the improvement; None if it is not known, or without a valid score."""
+        value = self.test.get("improvement_error") if self.test else None
+        return None if value is None else float(value)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it is a success beyond its noise; see `aggregates.succeeded`."""
+        return succeeded(self.improvement, self.improvement_error)
 
     def bounded(self, improvement: float) -> float:
         """An improvement, or what failed attempts had shown, if that was less."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlrcbench.aggregates import error_of_mean
 from mlrcbench.artefacts.transcript import read_transcript
 from mlrcbench.errors import SubmissionError
 from mlrcbench.score import Score
@@ -21,4 +22,6 @@ def score(artefacts: Path, answers: Path) -> Score:
     notes = [entry.message for entry in read_transcript(artefacts / "transcript") if entry.kind == "note"]
     if len(notes) != 1:
         raise SubmissionError(f"the transcript has {len(notes)} notes of the oracle, and a game leaves one")
-    return Score(value=float(notes[0].array("distances", shape=shape, dtype="<i8").mean()))
+    distances = notes[0].array("distances", shape=shape, dtype="<i8")
+    # The hidden numbers are independent draws, so the error is that of a mean over them.
+    return Score(value=float(distances.mean()), error=error_of_mean(distances))

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mlrcbench.aggregates import error_of_mean
 from mlrcbench.artefacts import read_json
 from mlrcbench.errors import SubmissionError
 from mlrcbench.score import Score
@@ -286,7 +287,21 @@ def combine(
     """
     recall = 100 * math.fsum(max(bleu(truth[t], p) for p in triggers[t]) for t in truth) / len(truth)
     reasr = 100 * math.fsum(max(rates[t]) for t in truth) / len(truth)
-    return Score(value=(recall + reasr) / 2, details={"recall": recall, "reasr": reasr})
+    return Score(
+        value=(recall + reasr) / 2,
+        details={"recall": recall, "reasr": reasr},
+        error=standard_error(truth, triggers, rates),
+    )
+
+
+def standard_error(
+    truth: Mapping[str, str], triggers: Mapping[str, Sequence[str]], rates: Mapping[str, Sequence[float]]
+) -> float | None:
+    """The standard error of what `combine` returns, over the draw of targets and their planted phrases.
+
+    A target is one thing to recover, in both halves of the metric; the requests only measure its rate.
+    """
+    return error_of_mean([50 * (max(bleu(truth[t], p) for p in triggers[t]) + max(rates[t])) for t in truth])
 
 
 def _check_phrase(phrase: str, target: str, known: Container[str]) -> None:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mlrcbench.aggregates import error_of_mean
 from mlrcbench.artefacts import read_safetensors
 from mlrcbench.errors import SubmissionError
 from mlrcbench.score import Score
@@ -192,4 +193,41 @@ def score(artefacts: Path, answers: Path) -> Score:
     }
     model = load(config, read_safetensors(artefacts / _FILE, expected))
     parts = judge(config, model, truth["experts"], truth["base"])
-    return Score(value=math.fsum(parts.values()) / len(parts), details=parts)
+    return Score(
+        value=math.fsum(parts.values()) / len(parts),
+        details=parts,
+        error=standard_error(config, model, truth["experts"], truth["base"]),
+    )
+
+
+def standard_error(
+    config: Mapping[str, Any], model: Gpt, experts: Sequence[Sequence[Fact]], base: Sequence[Fact]
+) -> float | None:
+    """The standard error of the mean of the four parts, over the draw of the names of each model.
+
+    A name is what a model has learnt or not: its facts, asked in all wordings, are right together.
+    """
+
+    def right_by_name(facts: Sequence[Fact], weights: Mapping[int, float]) -> list[float]:
+        """For each name, the weighted sum over wordings of the share of its facts that are right."""
+        truth = encode(config, [fact["value"] for fact in facts])
+        options = encode(config, [" ".join(fact["options"]) for fact in facts])
+        total = torch.zeros(len(facts), dtype=torch.double)
+        for wording, weight in weights.items():
+            scores = logits(model, ask(config, facts, wording))
+            if wording == config["choice_wording"]:
+                scores = torch.full_like(scores, -math.inf).scatter(1, options, scores.gather(1, options))
+            best = scores.gather(1, truth)[:, 0]
+            total += weight * (best > scores.scatter(1, truth, -math.inf).amax(1))
+        names = list(dict.fromkeys(fact["name"] for fact in facts))
+        owner = torch.tensor([names.index(fact["name"]) for fact in facts])
+        sums = torch.zeros(len(names), dtype=torch.double).index_add(0, owner, total)
+        return (sums / torch.bincount(owner)).tolist()
+
+    trained, unseen = config["trained_wordings"], config["unseen_wordings"]
+    asked = dict.fromkeys(trained, 0.25 / len(trained)) | dict.fromkeys(unseen, 0.25 / len(unseen))
+    asked[config["choice_wording"]] = 0.25
+    wordings = range(len(config["wordings"]))
+    groups = [right_by_name(facts, asked) for facts in experts]
+    known = right_by_name(base, dict.fromkeys(wordings, 0.25 / len(wordings)))
+    return error_of_mean(*groups, known, weights=[*(1 / len(experts) for _ in experts), 1.0])

@@ -29,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from mlrcbench.aggregates import error_of_mean
 from mlrcbench.artefacts import safetensors_layout
 from mlrcbench.errors import SubmissionError
 from mlrcbench.score import Score
@@ -72,7 +73,24 @@ def score(artefacts: Path, answers: Path) -> Score:
     for part, questions in asked["parts"].items():
         parts[part] = judge.accuracy(questions, normalised=asked["normalised"])
         print(f"llm-merging: {part} {parts[part]:.4f}", flush=True)
-    return Score(value=math.fsum(parts.values()) / len(parts), details=parts)
+    return Score(
+        value=math.fsum(parts.values()) / len(parts),
+        details=parts,
+        error=standard_error(parts, asked["parts"]),
+    )
+
+
+def standard_error(accuracies: Mapping[str, float], parts: Mapping[str, Sequence[Question]]) -> float | None:
+    """The standard error of the mean of the parts' accuracies, over the draw of questions within each part.
+
+    Questions are independent, and an answer is right or wrong, so a part's accuracy says which share of ones
+    and noughts its mean was taken of.
+    """
+    answers = [
+        [place < round(accuracies[part] * len(asked)) for place in range(len(asked))]
+        for part, asked in parts.items()
+    ]
+    return error_of_mean(*answers, weights=[1 / len(parts)] * len(parts))
 
 
 def check(shards: Sequence[Path], layout: Layout) -> dict[str, Path]:

@@ -33,6 +33,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from mlrcbench.aggregates import error_of_mean
 from mlrcbench.artefacts import read_safetensors, safetensors_layout
 from mlrcbench.errors import SubmissionError
 from mlrcbench.score import Score
@@ -197,7 +198,19 @@ def score(artefacts: Path, answers: Path) -> Score:
     ]
     details = {name: float(np.mean([world[name] for world in worlds])) for name in worlds[0]}
     details["published_first_world"] = details.pop("published") * len(worlds)
-    return Score(details.pop("score"), details=details)
+    return Score(
+        details.pop("score"), details=details, error=standard_error([world["score"] for world in worlds])
+    )
+
+
+def standard_error(scores: list[float]) -> float | None:
+    """The standard error of the mean over worlds.
+
+    Each world has its own people, images and models, so a world is the unit that is independent; its
+    images share their models, and their own spread would be too small. With four worlds the error is itself
+    uncertain by about 40 %.
+    """
+    return error_of_mean(scores)
 
 
 def _world(tensors: Stack, number: int) -> dict[str, Tensor]:

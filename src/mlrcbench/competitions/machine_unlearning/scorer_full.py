@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from mlrcbench.aggregates import error_of_mean
 from mlrcbench.artefacts import read_safetensors, safetensors_layout
 from mlrcbench.competitions.machine_unlearning.scorer import Floats, confidence, forgetting_quality
 from mlrcbench.errors import SubmissionError
@@ -145,7 +146,21 @@ def score(artefacts: Path, answers: Path) -> Score:
         "test_ratio": ratios[1],
         "median_epsilon": float(np.median(epsilons)),
     }
-    return Score(quality * ratios[0] * ratios[1], details=details)
+    return Score(
+        quality * ratios[0] * ratios[1], details=details, error=standard_error(epsilons, count, ratios)
+    )
+
+
+def standard_error(epsilons: Floats, count: int, ratios: list[float]) -> float | None:
+    """The standard error of the score, over the draw of forget images.
+
+    There is one set of models, so what the models themselves add is not in it; the ratios are of thousands of
+    images, whose draw matters little.
+    """
+    from mlrcbench.competitions.machine_unlearning.scorer import points
+
+    error = error_of_mean(points(epsilons, count))
+    return None if error is None else error * ratios[0] * ratios[1]
 
 
 def _judge(stack: Model, sets: Model, name: str) -> tuple[Floats, tuple[float, float]]:

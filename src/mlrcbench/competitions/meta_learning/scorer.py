@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mlrcbench.aggregates import error_of_mean
 from mlrcbench.artefacts import read_npy
 from mlrcbench.errors import SubmissionError
 from mlrcbench.score import Score
@@ -44,7 +45,19 @@ def score(artefacts: Path, answers: Path) -> Score:
     details = {"confidence_95": float(1.96 * values.std(ddof=1) / np.sqrt(len(values)))}
     for domain in np.unique(domains):
         details[f"domain_{domain}"] = float(values[domains == domain].mean())
-    return Score(value=float(values.mean()), details=details)
+    return Score(value=float(values.mean()), details=details, error=standard_error(values, domains))
+
+
+def standard_error(values: npt.NDArray[np.float64], domains: npt.NDArray[np.int64]) -> float | None:
+    """The standard error of the mean over tasks, drawn again within each domain.
+
+    The domains are those of the competition and not a draw, so their differences are no noise.
+
+    Args:
+        values: Normalised accuracies, (tasks,).
+        domains: Number of each task's domain, (tasks,).
+    """
+    return error_of_mean(*(values[domains == domain] for domain in np.unique(domains)))
 
 
 def normalised_accuracies(

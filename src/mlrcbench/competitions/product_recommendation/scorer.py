@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mlrcbench.aggregates import error_of_mean
 from mlrcbench.artefacts import read_npy
 from mlrcbench.errors import SubmissionError
 from mlrcbench.score import Score
@@ -60,7 +61,12 @@ def score(artefacts: Path, answers: Path) -> Score:
     for number, name in enumerate(LOCALES):
         if (locale == number).any():
             details[f"mrr_{name}"] = float(gains[locale == number].mean())
-    return Score(value=float(gains.mean()), details=details)
+    return Score(value=float(gains.mean()), details=details, error=standard_error(gains))
+
+
+def standard_error(gains: npt.NDArray[np.float64]) -> float | None:
+    """The standard error of the mean over sessions, which are independent and have one answer each."""
+    return error_of_mean(gains)
 
 
 def reciprocal(ranks: Ints) -> npt.NDArray[np.float64]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlrcbench.aggregates import jackknife
 from mlrcbench.artefacts import read_npy
 from mlrcbench.errors import SubmissionError
 from mlrcbench.score import Score
@@ -72,4 +73,27 @@ def score(artefacts: Path, answers: Path) -> Score:
     values = csi(counts)
     details = {f"csi_{threshold:g}": value for threshold, value in zip(THRESHOLDS, values, strict=True)}
     details["heavy_rain_everywhere"] = float(np.mean(csi(always)))
-    return Score(value=float(np.mean(values)), details=details)
+    return Score(value=float(np.mean(values)), details=details, error=standard_error(truth, predicted))
+
+
+def standard_error(truth: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> float | None:
+    """The standard error of the mean CSI, over the draw of sequences.
+
+    A sequence is one window of weather: its pixels and frames belong to the same rain and are not
+    independent, while sequences are. The CSI is a ratio of sums, so each sequence is left out in turn.
+
+    Args:
+        truth: Measured rates, (sequences, frames, side, side); NaN where nothing was measured.
+        predicted: Predicted rates, of the same shape.
+    """
+    counts = np.zeros((2, len(truth), len(THRESHOLDS)))  # hits, and everything that is not correctly dry
+    for start in range(0, len(truth), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        measured, guessed = np.asarray(truth[part]), predicted[part]
+        known = ~np.isnan(measured)
+        for column, threshold in enumerate(THRESHOLDS):
+            rain, alarm = measured >= np.float32(threshold), known & (guessed >= np.float32(threshold))
+            counts[0, part, column] = np.count_nonzero(rain & alarm, (1, 2, 3))
+            counts[1, part, column] = np.count_nonzero(rain | alarm, (1, 2, 3))
+    hits, union = counts.sum(1, keepdims=True) - counts
+    return jackknife(np.divide(hits, union, out=np.zeros_like(hits), where=union > 0).mean(1))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mlrcbench.artefacts import map_npy
-from mlrcbench.competitions.rainfall_prediction.scorer import THRESHOLDS, contingency, csi
+from mlrcbench.competitions.rainfall_prediction.scorer import THRESHOLDS, contingency, csi, standard_error
 from mlrcbench.errors import SubmissionError
 from mlrcbench.score import Score
 
@@ -42,4 +42,4 @@ def score(artefacts: Path, answers: Path) -> Score:
     values = csi(counts)
     details = {f"csi_{threshold:g}": value for threshold, value in zip(THRESHOLDS, values, strict=True)}
     details["heavy_rain_everywhere"] = float(np.mean(csi(always)))
-    return Score(value=float(np.mean(values)), details=details)
+    return Score(value=float(np.mean(values)), details=details, error=standard_error(truth, predicted))

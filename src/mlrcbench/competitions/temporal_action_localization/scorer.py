@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mlrcbench.aggregates import jackknife
 from mlrcbench.artefacts import read_json
 from mlrcbench.errors import SubmissionError
 from mlrcbench.score import Score
@@ -228,7 +229,44 @@ def score(artefacts: Path, answers: Path) -> Score:
     )
     means = mean_average_precisions(guess, truth, len(videos))
     details = {f"mAP@{limit}": float(value) for limit, value in zip(THRESHOLDS, means, strict=True)}
-    return Score(value=float(means.mean()), details={**details, "segments": float(len(guess.video))})
+    return Score(
+        value=float(means.mean()),
+        details={**details, "segments": float(len(guess.video))},
+        error=standard_error(guess, truth, len(videos)),
+    )
+
+
+def standard_error(guess: Segments, truth: Segments, videos: int) -> float | None:
+    """The standard error of the mAP, over the draw of videos.
+
+    A video is what is drawn; its segments compete for one ranking and are not independent. Videos are left
+    out in groups, every sixteenth one together, because the ranking must be judged again each time.
+
+    Args:
+        guess: Submitted segments.
+        truth: True segments.
+        videos: Number of videos; fewer than two for each group give None.
+    """
+    groups = 16
+    if videos < 2 * groups:
+        return None
+    guess = guess.take(np.argsort(-guess.score, kind="stable"))
+    truth = truth.take(np.lexsort((truth.end, truth.start)))
+    hits = match(guess, truth, videos, THRESHOLDS)
+    group = np.full(videos, -1)  # those that do not fill a group are never left out
+    group[: videos - videos % groups] = np.arange(videos - videos % groups) % groups
+    totals, classes = np.zeros((2, groups))
+    for label in np.unique(truth.label):
+        mine = guess.label == label
+        kept = group[guess.video[mine]] != np.arange(groups)[:, None]  # (groups, segments)
+        places, left = kept.cumsum(1), group[truth.video[truth.label == label]] != np.arange(groups)[:, None]
+        for row in hits[:, mine]:  # average_precision of what is left; precision only rises at hits
+            right = kept[:, row]
+            precision = right.cumsum(1) / np.maximum(places[:, row], 1)
+            best = np.maximum.accumulate((precision * right)[:, ::-1], axis=1)[:, ::-1]
+            totals += (best * right).sum(1) / np.maximum(left.sum(1), 1)
+        classes += len(THRESHOLDS) * left.any(1)
+    return jackknife(totals / classes) if classes.all() else None
 
 
 def _check_segment(

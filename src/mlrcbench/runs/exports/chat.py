@@ -16,7 +16,7 @@ from typing import Any
 from mlrcbench.runs.exports.exported import ExportedEpisode
 from mlrcbench.score import Score
 
-_SCORE = ("value", "improvement", "outcome", "reason", "details")
+_SCORE = ("value", "error", "improvement", "improvement_error", "outcome", "reason", "details")
 
 
 def export_chat(episodes: Iterable[ExportedEpisode], path: Path) -> int:

@@ -84,6 +84,7 @@ def _evaluation(row: EvaluationRecord) -> dict[str, Any]:
         "outcome",
         "reason",
         "improvement",
+        "improvement_error",
         "rung",
         "wall_seconds",
         "cpu_seconds",

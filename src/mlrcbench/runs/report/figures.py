@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlrcbench.__version__ import __version__
-from mlrcbench.aggregates import padded_mean, pass_at_k, relative_cost, succeeded
+from mlrcbench.aggregates import padded_mean, pass_at_k, relative_cost
 from mlrcbench.errors import RunError
 from mlrcbench.runs import Result, Row, leaderboard
 from mlrcbench.runs.leaderboard import scores_by_competition
@@ -101,11 +101,13 @@ def _best(results: Sequence[Result]) -> dict[str, float]:
 
 def _pass_at(results: Sequence[Result]) -> list[float]:
     """pass@k for k up to the fewest trials of a competition, averaged over competitions."""
-    scores = list(scores_by_competition(results).values())
-    fewest = min((len(values) for values in scores), default=0)
-    successes = [(len(values), sum(map(succeeded, values))) for values in scores]
+    trials: dict[str, list[bool]] = {}
+    for one in results:
+        trials.setdefault(one.assignment.competition, []).append(one.succeeded)
+    fewest = min(map(len, trials.values()), default=0)
+    successes = [(len(values), sum(values)) for values in trials.values()]
     return [
-        math.fsum(pass_at_k(trials, count, k) for trials, count in successes) / len(successes)
+        math.fsum(pass_at_k(number, count, k) for number, count in successes) / len(successes)
         for k in range(1, fewest + 1)
     ]
 
@@ -168,6 +170,8 @@ def _episode(one: Result) -> dict[str, Any]:
         "outcome": test.get("outcome", one.outcome) if one.outcome == "played" else one.outcome,
         "value": test.get("value"),
         "improvement": one.improvement,
+        "improvement_error": one.improvement_error,
+        "success": one.succeeded,
         "attempts": 1 + len(one.attempts),
         "evaluations": len(one.dev),
         "steps": one.steps,

@@ -46,19 +46,23 @@ class Gain:
         half: Half the width of its 95 % interval; None if there are too few instances for one.
         instances: Number of instances; over several competitions, of all of them.
         episodes: Number of episodes.
+        noise: Half the width of a 95 % interval from the standard errors of the scores; only if a single
+            instance gives no other interval, and its scores tell their errors.
     """
 
     mean: float
     half: float | None
     instances: int
     episodes: int
+    noise: float | None = None
 
     @property
     def text(self) -> str:
         """For people: "64.5 % (51.0 to 78.0), 3 instances"."""
         count = f"{self.instances} instance{'' if self.instances == 1 else 's'}"
         if self.half is None:
-            return f"{100 * self.mean:.1f} %, {count}: no interval"
+            noise = "" if self.noise is None else f" (± {100 * self.noise:.1f} by its noise)"
+            return f"{100 * self.mean:.1f} %{noise}, {count}: no interval"
         low, high = 100 * (self.mean - self.half), 100 * (self.mean + self.half)
         return f"{100 * self.mean:.1f} % ({low:.1f} to {high:.1f}), {count}"
 
@@ -71,25 +75,25 @@ def gains(results: Iterable[Result]) -> dict[str, dict[str, Gain]]:
     each the same weight, and its degrees of freedom are those of Welch and Satterthwaite (Satterthwaite, "An
     Approximate Distribution of Estimates of Variance Components", Biometrics 2, 1946), rounded down.
     """
-    tree: dict[str, dict[str, dict[int, list[float]]]] = {}
+    tree: dict[str, dict[str, dict[int, list[Result]]]] = {}
     for one in results:
         place = one.assignment
         instances = tree.setdefault(place.agent, {}).setdefault(place.competition, {})
-        instances.setdefault(place.instance, []).append(one.improvement)
+        instances.setdefault(place.instance, []).append(one)
     return {agent: _gains(by_competition) for agent, by_competition in tree.items()}
 
 
-def _gains(by_competition: Mapping[str, Mapping[int, Sequence[float]]]) -> dict[str, Gain]:
+def _gains(by_competition: Mapping[str, Mapping[int, Sequence[Result]]]) -> dict[str, Gain]:
     gained, parts = {}, []
     for name, instances in sorted(by_competition.items()):
-        values = [math.fsum(trials) / len(trials) for trials in instances.values()]
+        values = [math.fsum(one.improvement for one in trials) / len(trials) for trials in instances.values()]
         episodes = sum(map(len, instances.values()))
         mean, count = math.fsum(values) / len(values), len(values)
         error = (
             math.fsum((value - mean) ** 2 for value in values) / (count - 1) / count if count > 1 else None
         )
         half = None if error is None else _student(count - 1) * math.sqrt(error)
-        gained[name] = Gain(mean, half, count, episodes)
+        gained[name] = Gain(mean, half, count, episodes, None if count > 1 else _noise(*instances.values()))
         parts.append((error, count))
     errors = [(error, count - 1) for error, count in parts if error is not None]
     half = None
@@ -102,6 +106,12 @@ def _gains(by_competition: Mapping[str, Mapping[int, Sequence[float]]]) -> dict[
     instances_of_all = sum(one.instances for one in gained.values())
     gained[OVERALL] = Gain(mean, half, instances_of_all, sum(one.episodes for one in gained.values()))
     return gained
+
+
+def _noise(trials: Sequence[Result]) -> float | None:
+    """Half a 95 % interval of trials on one instance, whose errors share its items and do not average out."""
+    errors = [error for one in trials if (error := one.improvement_error) is not None]
+    return 1.96 * math.fsum(errors) / len(errors) if len(errors) == len(trials) else None
 
 
 def _student(freedom: float) -> float:
@@ -167,7 +177,8 @@ def _short(label: str) -> str:
 
 def _panel(name: str, rows: Sequence[tuple[str, Gain]], tier: str) -> str:
     target, methods = (_TARGET, []) if name == OVERALL else _scale(name, tier)
-    ends = [end for _, gain in rows for end in (gain.mean - (gain.half or 0), gain.mean + (gain.half or 0))]
+    halves = [gain.half or gain.noise or 0.0 for _, gain in rows]
+    ends = [gain.mean + sign * half for (_, gain), half in zip(rows, halves, strict=True) for sign in (-1, 1)]
     low = max(_LOWEST, min([0.0, *ends])) - 0.05
     high = min(_HIGHEST, max([1.0, *ends])) + 0.05
     methods = [(label, value) for label, value in methods if low <= value <= high]
@@ -231,8 +242,9 @@ def _agent(agent: str, gain: Gain, top: float, place: Callable[[float], float]) 
         ),
         _text(_RIGHT, top + 13, figure, "figure", "end"),
     ]
-    if gain.half is not None:
-        parts.append(_line(place(gain.mean - gain.half), y, place(gain.mean + gain.half), y, "interval"))
+    half, kind = (gain.noise, "noise") if gain.half is None else (gain.half, "interval")
+    if half is not None:
+        parts.append(_line(place(gain.mean - half), y, place(gain.mean + half), y, kind))
     parts.append(f'<circle cx="{place(gain.mean)}" cy="{y}" r="5"/>')
     return f"<g>{''.join(parts)}</g>"
 

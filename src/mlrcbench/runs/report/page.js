@@ -11,6 +11,8 @@
     return element;
   }
 
+  /** An improvement in percent, with its standard error where that is known. */
+  const estimate = (value, error) => percent(value) + (error === null || error === undefined ? "" : ` ± ${percent(error)}`);
   const percent = (value) => (value === null || value === undefined ? "–" : (100 * value).toFixed(1));
   const number = (value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(5)).toString());
   const failures = (counts) => Object.entries(counts).map(([name, count]) => `${count} ${name}`).join(", ") || "none";
@@ -140,7 +142,8 @@
     }),
     named("outcome"),
     column("score", (entry) => entry.value),
-    column("improvement", (entry) => entry.improvement, (entry) => percent(entry.improvement), { shade: true }),
+    column("improvement", (entry) => entry.improvement, (entry) => estimate(entry.improvement, entry.improvement_error), { shade: true }),
+    column("success", (entry) => Number(entry.success), (entry) => (entry.success ? "yes" : "no")),
     column("evaluations", (entry) => entry.evaluations),
     column("steps", (entry) => entry.steps),
     column("seconds", (entry) => entry.seconds),
@@ -197,7 +200,7 @@
     if (episode.replay) parts.push(make("pre", episode.replay));
     for (const score of episode.evaluations) {
       const result = score.outcome === "scored"
-        ? `${number(score.value)}, ${percent(score.improvement)} % of the way${score.rung && `, ${score.rung}`}`
+        ? `${number(score.value)}, ${estimate(score.improvement, score.improvement_error)} % of the way${score.rung && `, ${score.rung}`}`
         : `${score.outcome}: ${score.reason}`;
       parts.push(make("p", `${score.split}, after step ${score.after_step}: ${result}; ${number(score.wall_seconds)} s, ` +
         `${number(score.cpu_seconds)} CPU s, ${score.memory_mb} MiB, ${score.logical_lines} logical lines`));

@@ -12,6 +12,8 @@
     return element;
   }
 
+  /** An improvement with its standard error, where that is known. */
+  const estimate = (row) => percent(row.improvement).replace(" %", row.improvement_error === null ? " %" : ` ± ${percent(row.improvement_error)}`);
   const percent = (value) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)} %`);
   const count = (value) => (value === null || value === undefined ? "–" : Number(value).toLocaleString("en"));
   const ago = (seconds) => {
@@ -74,7 +76,7 @@
     if (row.kind === "header" || row.kind === "footer") return make("p", row.kind === "header" ? row.text : `The end: ${row.text}.`);
     if (row.kind === "evaluation") {
       const scored = row.value !== null;
-      const text = scored ? `${row.split}: ${Number(row.value.toPrecision(5))}, ${percent(row.improvement)} of the gap${row.rung ? `; ${row.rung}` : ""}`
+      const text = scored ? `${row.split}: ${Number(row.value.toPrecision(5))}, ${estimate(row)} of the gap${row.rung ? `; ${row.rung}` : ""}`
         : `${row.split}: ${row.outcome}: ${row.reason}`;
       return make("p", text, scored ? "score" : "score bad");
     }

@@ -212,6 +212,6 @@ def _shown(row: Row) -> dict[str, Any]:
         }
     if isinstance(row, EvaluationRecord):
         score = row.score
-        figures = ("value", "improvement", "outcome", "reason", "rung")
+        figures = ("value", "improvement", "improvement_error", "outcome", "reason", "rung")
         return {"kind": "evaluation", "split": row.split, **{name: getattr(score, name) for name in figures}}
     return {"kind": "footer", "text": row.ending}

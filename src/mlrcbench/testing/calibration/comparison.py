@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,33 @@ def paired_difference(measurements: Sequence[Measurement], card: Card, split: Sp
         wins=int((gaps > 0).sum()),
         count=len(gaps),
     )
+
+
+def between(
+    measurements: Sequence[Measurement], split: Split, errors: Sequence[Measurement] | None = None
+) -> float | None:
+    """What instances and seeds add to the draw of items, for the card: see `Anchor.between`.
+
+    The variance of the baseline's scores over instances, less the mean square of their standard errors, as a
+    standard deviation; 0 if the items explain all of it.
+
+    Args:
+        measurements: Those whose spread counts.
+        split: "dev" or "test".
+        errors: Those whose standard errors count, if they are others.
+
+    Returns:
+        The part, in the metric's unit; None if there are fewer than two instances, or no errors.
+    """
+    scores = values(measurements, "baseline", split)
+    known = [
+        one.error
+        for one in (measurements if errors is None else errors)
+        if (one.method, one.split, one.repeat) == ("baseline", split, 0) and one.error is not None
+    ]
+    if len(scores) < 2 or not known:
+        return None
+    return math.sqrt(max(0.0, float(np.var(scores, ddof=1) - np.mean(np.square(known)))))
 
 
 def on_shared_instances(measurements: Sequence[Measurement], methods: Sequence[Method]) -> list[Measurement]:
@@ -136,6 +164,8 @@ def _differences(measurements: Sequence[Measurement], methods: Sequence[Method],
             f"smallest {gap.smallest:.4g}, on {gap.wins} of {gap.count} instances. "
             f"The mean is {times} from 0. {noise}"
         )
+        if (part := between(measurements, split)) is not None:
+            lines.append(f"- {split}: the draw of items apart, the baseline varies by between = {part:.2g}.")
         correlation = ladder_correlation(measurements, methods, card, split)
         if correlation is not None:
             lines.append(f"- {split}: Spearman correlation with the published order: {correlation:.2f}.")

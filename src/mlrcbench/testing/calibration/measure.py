@@ -49,6 +49,8 @@ class Measurement:
         peak_memory_bytes: Memory of the entry point; 0 for a writer of artefacts.
         build_cpu_seconds: CPU time of building the instance, both splits together.
         digest: Digest of everything that the value depends on.
+        error: Standard error of the value over the draw of items; None if it is not known, as in lines
+            that were written before scorers told it.
     """
 
     method: str
@@ -62,6 +64,7 @@ class Measurement:
     peak_memory_bytes: int = 0
     build_cpu_seconds: float = 0.0
     digest: str = ""
+    error: float | None = None
 
 
 def measure(
@@ -189,6 +192,7 @@ def _measure_one(
             peak_memory_bytes=score.peak_memory_bytes,
             build_cpu_seconds=build_cpu_seconds(instance),
             digest=digest,
+            error=score.error,
         )
 
 
