@@ -20,8 +20,9 @@ from typing import IO, Any
 from mlrcbench.agents.python_object import Origin
 from mlrcbench.runs.plan import EPISODES, Assignment, Plan
 from mlrcbench.runs.results import RECORDS, Result, read_result, set_aside, what_was_recorded, write_result
+from mlrcbench.sandbox.fork_client import helper_command
 
-END_SECONDS = 10.0
+END_SECONDS = 15.0  # more than a caretaker takes to end what an episode has left
 _log = logging.getLogger(__name__)
 
 
@@ -86,7 +87,9 @@ class EpisodeProcess:
         self._log = Path(request["folder"]) / "log.txt"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlrcbench.runs.worker"],
+                helper_command(
+                    "caretaker", str(os.getpid()), sys.executable, "-m", "mlrcbench.runs.worker"
+                ),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
