@@ -24,7 +24,7 @@ from mlrcbench.env.research_env import ResearchEnv
 from mlrcbench.env.settings import Settings
 from mlrcbench.errors import AgentError, EndpointError, MlrcbenchError
 from mlrcbench.runs.plan import Assignment
-from mlrcbench.runs.results import ACTED, RECORDS, Outcome, Result, what_was_recorded, write_result
+from mlrcbench.runs.results import RECORDS, Outcome, Result, note_action, what_was_recorded, write_result
 from mlrcbench.storage.durable import sync
 from mlrcbench.storage.layout import RECORD_FILE
 
@@ -61,7 +61,7 @@ def _play(request: dict[str, Any]) -> Result:
                 agent,
                 seed=assignment.trial,
                 options={"instance": assignment.instance},
-                on_action=lambda *_: (folder / ACTED).touch(),
+                on_action=lambda *_: note_action(folder),
             )
     except AgentError as error:
         outcome, reason = "agent failed", str(error)

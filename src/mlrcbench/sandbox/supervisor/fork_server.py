@@ -111,7 +111,8 @@ def main(control: str) -> None:
     """Run as the fork server.
 
     Args:
-        control: Number of the descriptor of a connected socket. Its first message holds the view, see `setup.prepare`.
+        control: Number of the descriptor of a connected socket. Its first message holds the view, see
+            `setup.prepare`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0o022)  # the host's may keep other users out of what supervisors make
