@@ -10,6 +10,7 @@ A tier of real data has one instance. Its sources are downloaded first, or taken
 from __future__ import annotations
 
 import contextlib
+import functools
 import tempfile
 import threading
 import time
@@ -145,7 +146,7 @@ def prepare_real(
         cache: Folder for raw data and for the finished parts of a long conversion, by competition; by
             default `sources` in mlrcbench's home. It is not needed any more after this call.
         quiet: Whether to show no progress.
-        on_progress: Called with a line of the conversion's output now and then.
+        on_progress: Called now and then with what the download or the conversion does.
 
     Raises:
         DataError: Something is missing, and the message says what to do; or the conversion failed.
@@ -158,20 +159,21 @@ def prepare_real(
         return subject.instance(0, tier)
     needed = sum(source.disk_bytes for source in sources.values())
     check_space(home(), needed, f"converting {subject.id}")
-    with _raw_data(subject, tier, data, cache, quiet) as raw:
+    place = (cache or home() / "sources") / subject.id
+    download = functools.partial(fetch, subject.id, sources, place, quiet=quiet, on_progress=on_progress)
+    with _raw_data(subject, tier, data, place, download) as raw:
         return subject.instance(0, tier, raw=raw, on_progress=on_progress)
 
 
 @contextlib.contextmanager
 def _raw_data(
-    competition: Competition, tier: str, data: Path | None, cache: Path | None, quiet: bool
+    competition: Competition, tier: str, data: Path | None, place: Path, download: Callable[[], Path]
 ) -> Iterator[Path]:
     """A folder with the raw data of each source, and a link to the finished parts of a conversion."""
-    sources = competition.card.tier(tier).sources
-    place = (cache or home() / "sources") / competition.id
     if data is None:
-        yield fetch(competition.id, sources, place, quiet=quiet)
+        yield download()
         return
+    sources = competition.card.tier(tier).sources
     with tempfile.TemporaryDirectory(prefix="mlrcbench-raw-") as scratch:
         raw = take_folder(competition.id, sources, data, Path(scratch))
         finished = place.absolute() / MADE
