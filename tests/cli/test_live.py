@@ -133,7 +133,7 @@ def slow_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_build_is_one_line_that_moves(slow_problem: str, fresh: Path) -> None:
-    """It says what is built, for how long, and the build's own last line; there is no second line or bar."""
+    """It says what is built, for how long, and the build's own last line; no second line or bar appears."""
     run = ("run", slow_problem, "--agent", "baseline", "--instance", "2", "--records", str(fresh))
     for arguments in (("prepare", slow_problem, "--instances", "2", "--jobs", "2"), run):
         status, text = on_a_terminal(*arguments, columns=200)
@@ -146,7 +146,7 @@ def test_a_build_is_one_line_that_moves(slow_problem: str, fresh: Path) -> None:
         assert "%|" not in text
 
 
-def test_a_build_is_plain_lines_where_there_is_no_terminal(slow_problem: str, fresh: Path) -> None:
+def test_a_build_is_plain_lines_without_a_terminal(slow_problem: str, fresh: Path) -> None:
     """One when it begins, and one with its place and its time when it has ended."""
     command = [sys.executable, "-m", "mlrcbench", "prepare", slow_problem]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

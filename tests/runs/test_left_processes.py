@@ -57,11 +57,12 @@ def stayer(tmp_path: Path) -> tuple[str, Path]:
 
 
 def _pids(notes: Path) -> list[int]:
-    return [int(pid) for pid in _until(lambda: notes.exists() and notes.read_text().split())]
+    _until(notes.exists)
+    return [int(pid) for pid in _until(lambda: notes.read_text().split())]
 
 
 def test_an_agent_ends_with_the_worker_that_is_killed(stayer: tuple[str, Path], tmp_path: Path) -> None:
-    """So does what it has started in a session of its own; the run goes on and counts the failure."""
+    """So does what it has started in a session of its own; the run continues and counts the failure."""
     agent, notes = stayer
     (result,) = run([f"{agent} kill"], ["_template"], directory=tmp_path / "run")
     assert result.outcome == "infrastructure failed"

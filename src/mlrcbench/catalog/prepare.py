@@ -10,7 +10,6 @@ A tier of real data has one instance. Its sources are downloaded first, or taken
 from __future__ import annotations
 
 import contextlib
-import functools
 import tempfile
 import threading
 import time
@@ -159,21 +158,26 @@ def prepare_real(
         return subject.instance(0, tier)
     needed = sum(source.disk_bytes for source in sources.values())
     check_space(home(), needed, f"converting {subject.id}")
-    place = (cache or home() / "sources") / subject.id
-    download = functools.partial(fetch, subject.id, sources, place, quiet=quiet, on_progress=on_progress)
-    with _raw_data(subject, tier, data, place, download) as raw:
+    with _raw_data(subject, tier, data, cache, quiet, on_progress=on_progress) as raw:
         return subject.instance(0, tier, raw=raw, on_progress=on_progress)
 
 
 @contextlib.contextmanager
 def _raw_data(
-    competition: Competition, tier: str, data: Path | None, place: Path, download: Callable[[], Path]
+    competition: Competition,
+    tier: str,
+    data: Path | None,
+    cache: Path | None,
+    quiet: bool,
+    *,
+    on_progress: Callable[[str], None] | None = None,
 ) -> Iterator[Path]:
     """A folder with the raw data of each source, and a link to the finished parts of a conversion."""
-    if data is None:
-        yield download()
-        return
     sources = competition.card.tier(tier).sources
+    place = (cache or home() / "sources") / competition.id
+    if data is None:
+        yield fetch(competition.id, sources, place, quiet=quiet, on_progress=on_progress)
+        return
     with tempfile.TemporaryDirectory(prefix="mlrcbench-raw-") as scratch:
         raw = take_folder(competition.id, sources, data, Path(scratch))
         finished = place.absolute() / MADE
