@@ -1,14 +1,17 @@
-"""Plain text: aligned tables, what a terminal shows, line ends, long texts shortened, lenient JSON."""
+"""Plain text: aligned tables, what a terminal shows, line ends, long texts shortened; and plain JSON."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 MAX_CHARS = 100_000
 CRLF_NOTE = "[lines end in CRLF; edit_file takes passages as they are shown here, and keeps CRLF]\n"
+_PLAIN_DEPTH = 60
+_PLAIN_DIGITS = 308  # as many as a float can have before the point
 _SCREEN_ROWS = 50  # how far up the cursor can go
 _SCREEN_COLUMNS = 200  # how far to the right it can go beyond the text
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -232,3 +235,47 @@ def read_json(text: str, **hooks: Callable[[str], Any]) -> Any:
         return json.loads(text, strict=False, **hooks)  # type: ignore[arg-type]
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """A value with the same meaning, as far as JSON has it in all languages.
+
+    Python reads numbers of any length, halves of surrogate pairs and NaN from JSON, and writes them again;
+    other libraries refuse them, some in the middle of a connection, which ends an episode. So only what is
+    plain is passed on, to an episode, to a client and to a language model's server.
+
+    What is no Unicode becomes a question mark, NaN and infinity become null, a number that is too long and
+    what nests too deep become texts that say so, and objects of unknown types become their text.
+    """
+    if isinstance(value, Mapping | list | tuple) and depth == _PLAIN_DEPTH:
+        return f"what nests deeper than {_PLAIN_DEPTH} levels"
+    if isinstance(value, Mapping):
+        return {plain(str(key)): plain(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner, depth + 1) for inner in value]
+    return _plain_scalar(value)
+
+
+def _plain_scalar(value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, int):
+        digits = int(value.bit_length() * math.log10(2))
+        return int(value) if digits < _PLAIN_DIGITS else f"a number of about {digits} digits"
+    return str(value).encode("utf-8", "replace").decode("utf-8")
+
+
+def plain_text(text: str | bytes) -> str | None:
+    """JSON text as plain JSON text; None if it is not JSON, or nests too deep to be read."""
+    try:
+        value = json.loads(text, parse_int=_whole, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return None
+    return json.dumps(plain(value))
+
+
+def _whole(digits: str) -> int | str:
+    """A whole number; Python refuses to read very long ones."""
+    return int(digits) if len(digits) <= _PLAIN_DIGITS else f"a number of {len(digits)} digits"

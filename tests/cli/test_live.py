@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from mlrcbench.catalog.registry import ENTRY_POINT_GROUP
 from mlrcbench.runs.newest_output import last_line
+from tests.conftest import copy_of_template
 
 AGENT = '''
     import json, sys, time
@@ -112,3 +114,41 @@ def test_the_last_line_is_that_of_the_newest_output(tmp_path: Path) -> None:
     assert last_line(tmp_path, now - 20) == "epoch 2"
     (evaluation / "output.txt").write_bytes(b"x" * 10_000_000 + b"\xff")
     assert len(last_line(tmp_path, now - 5)) == 200
+
+
+@pytest.fixture
+def slow_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The id of an installed competition, whose build takes over two seconds and prints how far it is."""
+    folder = copy_of_template(tmp_path).rename(tmp_path / "slow_problem")
+    card, data = folder / "card.toml", folder / "data.py"
+    card.write_text(card.read_text().replace('"_template"', '"slow-problem"'))
+    wait = "    import time\n    print('half done', flush=True)\n    time.sleep(2.5)\n    world ="
+    data.write_text(data.read_text().replace("    world =", wait))
+    information = tmp_path / "slow_problem-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: slow_problem\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(f"[{ENTRY_POINT_GROUP}]\nslow = slow_problem\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    return "slow-problem"
+
+
+def test_a_build_is_one_line_that_moves(slow_problem: str, fresh: Path) -> None:
+    """It says what is built, for how long, and the build's own last line; no second line or bar appears."""
+    run = ("run", slow_problem, "--agent", "baseline", "--instance", "2", "--records", str(fresh))
+    for arguments in (("prepare", slow_problem, "--instances", "2", "--jobs", "2"), run):
+        status, text = on_a_terminal(*arguments, columns=200)
+        assert status == 0, text
+        lines = [line for line in re.split(r"[\r\n]+", text) if "building" in line]
+        assert all(line.lstrip("\x1b[AKJ").startswith("preparing slow-problem") for line in lines), text
+        times = {time for line in lines for time in re.findall(r"once on .*\[(\d\d:\d\d)\]", line)}
+        assert len(times) >= 2, text
+        assert any("slow-problem (mini)" in line and "half done" in line for line in lines), text
+        assert "%|" not in text
+
+
+def test_a_build_is_plain_lines_without_a_terminal(slow_problem: str, fresh: Path) -> None:
+    """One when it begins, and one with its place and its time when it has ended."""
+    command = [sys.executable, "-m", "mlrcbench", "prepare", slow_problem]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stderr == "preparing slow-problem ...\n"
+    assert re.fullmatch(rf"instance 0: {fresh}/\S+ \(\d+\.\d s\)\n", done.stdout)

@@ -17,10 +17,10 @@ from mlrcbench.catalog.installation import secret_fingerprint
 from mlrcbench.cli import main
 from mlrcbench.errors import RunError
 from mlrcbench.runs import Assignment, Plan, Result, leaderboard, read_results, run
-from mlrcbench.runs.episode_process import prepare_folder, request_for
+from mlrcbench.runs.episode_process import request_for
 from mlrcbench.runs.leaderboard import AGAIN
 from mlrcbench.runs.ray_cluster import _play_on_node
-from mlrcbench.runs.results import what_was_recorded, write_result
+from mlrcbench.runs.results import begin_attempt, what_was_recorded, write_result
 from mlrcbench.sandbox import Isolation
 from mlrcbench.storage.record import EvaluationRecord, Footer, Header, Recorder
 from mlrcbench.storage.snapshots.state import SpendingLimits
@@ -98,7 +98,7 @@ def test_a_node_of_a_cluster_writes_the_same_result(killer: str, tmp_path: Path)
     plan.write(tmp_path)
     assignment = list(plan)[1]
     request = request_for(tmp_path, plan, assignment, None)
-    prepare_folder(request)
+    begin_attempt(Path(request["folder"]))
     result = _play_on_node(request, secret_fingerprint(None))
     assert (result.assignment, result.outcome) == (assignment, "infrastructure failed")
     assert result.record is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import time
@@ -72,7 +73,9 @@ class TestFiles:
 
     def test_once(self, server: Server, tmp_path: Path) -> None:
         """Archives are unpacked and removed; a second call makes no request."""
-        folder = fetch("c", files_of(server), tmp_path / "cache", quiet=True)
+        lines: list[str] = []
+        folder = fetch("c", files_of(server), tmp_path / "cache", on_progress=lines.append)
+        assert any(re.fullmatch(r"\S+: \d+\.\d of \d+\.\d MB", line) for line in lines), lines
         assert folder.stat().st_mode & 0o777 == 0o700
         names = raw.listing(folder / "plain")
         assert names == ["fetched.json", "box/box/a.npy", "box/box/b.npy", "more/table.csv"]

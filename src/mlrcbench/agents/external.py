@@ -13,10 +13,13 @@ import json
 import os
 import selectors
 import shlex
+import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,6 +27,7 @@ import numpy as np
 
 from mlrcbench.errors import AgentError
 from mlrcbench.protocol.actions import MAX_JSON_CHARS
+from mlrcbench.sandbox.fork_client import helper_command
 
 _END_SECONDS = 5.0
 
@@ -66,11 +70,6 @@ class ExternalAgent:
             process.wait(_END_SECONDS)
         _kill(process)
 
-    def kill(self) -> None:
-        """End the program at once; for use from another thread."""
-        if self._process is not None:
-            _kill(self._process)
-
     def __enter__(self) -> Self:
         return self
 
@@ -80,15 +79,33 @@ class ExternalAgent:
         self.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        if shutil.which(self.command[0]) is None:
+            raise AgentError(f"the agent {self.command} cannot be started: there is no such program")
+        starting: Future[subprocess.Popen[bytes]] = Future()
+        threading.Thread(target=self._start_and_stay, args=(starting,), daemon=True).start()
         try:
-            self._process = subprocess.Popen(
-                self.command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-            )
+            self._process = starting.result()
         except OSError as error:
             raise AgentError(f"the agent {self.command} cannot be started: {error}") from None
         assert self._process.stdin is not None
         os.set_blocking(self._process.stdin.fileno(), False)
         return self._process
+
+    def _start_and_stay(self, starting: Future[subprocess.Popen[bytes]]) -> None:
+        """Start the program in a thread that lives as long: the kernel ends the program with its thread."""
+        try:
+            process = subprocess.Popen(
+                helper_command("bound_program", str(os.getpid()), *self.command),
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except BaseException as error:
+            starting.set_exception(error)
+            return
+        starting.set_result(process)
+        process.wait()
 
     def _send(self, process: subprocess.Popen[bytes], line: bytes, deadline: float) -> None:
         """Send all of a line to a program that may not read it."""

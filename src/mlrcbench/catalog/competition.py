@@ -195,7 +195,7 @@ class Competition:
                         f"prepare it once with: mlrcbench prepare {self.id} --tier {tier}"
                     )
                 build_instance(root, self._recipe(tier, key, raw if real else None), on_progress)
-            repair(root)
+            repair(root, is_open=True)
             return Instance(seed, tier, root, verified_digest(root), kind)
 
     def is_prepared(self, tier: str) -> bool:

@@ -145,7 +145,7 @@ def prepare_real(
         cache: Folder for raw data and for the finished parts of a long conversion, by competition; by
             default `sources` in mlrcbench's home. It is not needed any more after this call.
         quiet: Whether to show no progress.
-        on_progress: Called with a line of the conversion's output now and then.
+        on_progress: Called now and then with what the download or the conversion does.
 
     Raises:
         DataError: Something is missing, and the message says what to do; or the conversion failed.
@@ -158,19 +158,25 @@ def prepare_real(
         return subject.instance(0, tier)
     needed = sum(source.disk_bytes for source in sources.values())
     check_space(home(), needed, f"converting {subject.id}")
-    with _raw_data(subject, tier, data, cache, quiet) as raw:
+    with _raw_data(subject, tier, data, cache, quiet, on_progress=on_progress) as raw:
         return subject.instance(0, tier, raw=raw, on_progress=on_progress)
 
 
 @contextlib.contextmanager
 def _raw_data(
-    competition: Competition, tier: str, data: Path | None, cache: Path | None, quiet: bool
+    competition: Competition,
+    tier: str,
+    data: Path | None,
+    cache: Path | None,
+    quiet: bool,
+    *,
+    on_progress: Callable[[str], None] | None = None,
 ) -> Iterator[Path]:
     """A folder with the raw data of each source, and a link to the finished parts of a conversion."""
     sources = competition.card.tier(tier).sources
     place = (cache or home() / "sources") / competition.id
     if data is None:
-        yield fetch(competition.id, sources, place, quiet=quiet)
+        yield fetch(competition.id, sources, place, quiet=quiet, on_progress=on_progress)
         return
     with tempfile.TemporaryDirectory(prefix="mlrcbench-raw-") as scratch:
         raw = take_folder(competition.id, sources, data, Path(scratch))

@@ -75,18 +75,20 @@ def reopen(root: Path) -> None:
         seal_entry(root / MANIFEST, sealed_mode(MANIFEST, is_folder=False), timed=False)
 
 
-def repair(root: Path, *parts: str) -> None:
+def repair(root: Path, *parts: str, is_open: bool = False) -> None:
     """Put back the modes and times of an instance's files, and of the folders above them.
 
     Args:
         root: The instance's folder.
         parts: Folders of the instance; everything if none is given.
+        is_open: Whether `reopen` has just been called for it.
 
     Raises:
         DataError: A file is missing, or its mode cannot be put back.
     """
     try:
-        reopen(root)
+        if not is_open:
+            reopen(root)
         for path, mode, timed in _sealed(root, parts):
             seal_entry(root / path, mode, timed=timed)
     except (OSError, ValueError, LookupError, TypeError) as error:

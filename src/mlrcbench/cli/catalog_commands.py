@@ -23,7 +23,7 @@ from mlrcbench.catalog.readiness import (
     size_text,
 )
 from mlrcbench.cli.options import AddCommand, add_instance_options, count, natural
-from mlrcbench.cli.progress import Bar, Progress, say
+from mlrcbench.cli.progress import Progress, say
 from mlrcbench.errors import DataError, MlrcbenchError
 from mlrcbench.sandbox import isolation_report
 from mlrcbench.text import cut, table
@@ -173,13 +173,13 @@ def _prepare(options: argparse.Namespace) -> int:
             f"the {options.tier} tier of {options.id} is generated; --data and --cache are not used"
         )
     seeds = range(options.first, options.first + options.instances)
-    with Bar(f"preparing {options.id}", len(seeds), quiet=options.quiet) as bar:
+    with Progress(f"preparing {options.id}", quiet=options.quiet) as progress:
 
         def show(result: Prepared) -> None:
             if result.instance is None:
-                bar.advance(f"instance {result.seed}: FAILED: {result.error}", error=True)
+                progress.print(f"instance {result.seed}: FAILED: {result.error}", error=True)
             else:
-                bar.advance(f"instance {result.seed}: {result.instance.root} ({result.seconds:.1f} s)")
+                progress.print(f"instance {result.seed}: {result.instance.root} ({result.seconds:.1f} s)")
 
         results = prepare(
             options.id, seeds, tier=options.tier, jobs=options.jobs, secret=options.secret, on_prepared=show

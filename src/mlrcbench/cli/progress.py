@@ -6,6 +6,7 @@ commands, names of files, outputs and reasons, and none of these may command the
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import NoReturn, Self
 
 from tqdm import tqdm
 
+from mlrcbench.catalog.build_progress import current_build, shown_elsewhere
 from mlrcbench.text import one_line, printable
 
 _REFRESH_SECONDS = 0.5
@@ -39,6 +41,8 @@ def duration(seconds: float) -> str:
 
 class Progress:
     """A progress line on standard error; a plain line at the start where that is not a terminal.
+
+    While an instance is being built, the line says so instead of what the work does.
 
     Args:
         text: Name of the work.
@@ -68,8 +72,10 @@ class Progress:
         self._stop = threading.Event()
         self._bar: tqdm[NoReturn] | None = None
         self._thread: threading.Thread | None = None
+        self._builds = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
+        self._builds.enter_context(shown_elsewhere())
         if self._live:
             self._bar = tqdm(desc=self._line(), bar_format="{desc}", leave=False, file=sys.stderr)
             self._thread = threading.Thread(target=self._refresh, daemon=True)
@@ -86,14 +92,20 @@ class Progress:
             self._thread.join()
         if self._bar is not None:
             self._bar.close()
+        self._builds.close()
 
     def say(self, line: str) -> None:
         """Show a line of the work's output next to the time."""
         self._said = line or self._said
 
+    def print(self, line: str, *, error: bool = False) -> None:
+        """Print a line of its own above the progress line."""
+        with contextlib.nullcontext() if self._bar is None else tqdm.external_write_mode():
+            say(one_line(line), error=error)
+
     def _line(self) -> str:
         """The line as it is now, not longer than the terminal is wide."""
-        said = self._status() if self._status is not None else self._said
+        said = current_build() or (self._status() if self._status is not None else self._said)
         line = f"{self._text} [{duration(time.monotonic() - self._started)}{self._times}] {one_line(said)}"
         return line[: columns() - 1]
 

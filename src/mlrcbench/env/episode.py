@@ -9,7 +9,6 @@ An episode can begin from a snapshot, or return to one; `_go_to` does both.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from mlrcbench.protocol import actions, wording
 from mlrcbench.protocol.meter import Meter
 from mlrcbench.protocol.observation import MAX_ASIDE_CHARS, Observation
 from mlrcbench.sandbox import Sandbox
+from mlrcbench.sandbox.ownership import Owner
 from mlrcbench.score import Score, Split
 from mlrcbench.storage.layout import DATA
 from mlrcbench.storage.record import EvaluationRecord, Footer, Header, Parent, Recorder, StepRecord
@@ -109,7 +109,7 @@ class Episode:
         self.files.create(from_starter=start is None)
         self._evaluation_sandbox: Sandbox | None = None
         self._interrupted = False
-        self._process = os.getpid()
+        self._owner = Owner()
         self.workbench = Workbench(self.files, instance, self._tier, settings.sandbox)
         if start is None:
             statement = competition.statement_of(instance.tier)
@@ -126,7 +126,7 @@ class Episode:
     @property
     def is_own(self) -> bool:
         """Whether this process began the episode; False in a forked copy of that process."""
-        return self._process == os.getpid()
+        return self._owner.is_here
 
     def observe(self) -> Observation:
         """What the agent reads now: the result of the last step, and what is left of the budget."""

@@ -13,7 +13,6 @@ interrupts it and cleans up, while the batch continues.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -31,6 +30,7 @@ from mlrcbench.catalog.prepare import prepare
 from mlrcbench.catalog.registry import get_competition
 from mlrcbench.env.research_env import ResearchEnv
 from mlrcbench.errors import RegistryError, SandboxError, nearest
+from mlrcbench.sandbox.ownership import Owner
 
 Reset = tuple[dict[str, Any], dict[str, Any]]
 Step = tuple[dict[str, Any], float, bool, bool, dict[str, Any]]
@@ -128,7 +128,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], Sequence[Any], npt.ND
         self.spec = gymnasium.registry.get(subject.card.gymnasium_id)
         self._ended = np.ones(num_envs, np.bool_)
         self._started = np.zeros(num_envs, np.bool_)  # reset at least once
-        self._process = os.getpid()
+        self._owner = Owner()
         self._gone: list[Future[Any]] = []
         self._stop = threading.Event()
         if ahead:
@@ -284,7 +284,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], Sequence[Any], npt.ND
 
         In a forked copy of the process that made the vector, nothing is done.
         """
-        if self._process != os.getpid():
+        if not self._owner.is_here:
             return
         self._stop.set()
         ends = [*self._gone, *(slot.close("closed") for slot in self._slots)]
@@ -296,7 +296,7 @@ class VectorEnv(gymnasium.vector.VectorEnv[dict[str, Any], Sequence[Any], npt.ND
         """Raise if the vector is closed, or was made by another process."""
         if self.closed:
             raise gymnasium.error.ClosedEnvironmentError("this vector is closed; make another one")
-        if self._process != os.getpid():
+        if not self._owner.is_here:
             raise SandboxError(
                 "this vector belongs to the process that made it, and this process is a forked copy; "
                 "make another vector here"

@@ -33,8 +33,8 @@ import mlrcbench
 from mlrcbench.integrations.serving import http
 from mlrcbench.integrations.serving.access import Gate, GateLimits, Receive, Scope, Send, client_gate
 from mlrcbench.integrations.serving.episodes import Hosted, SessionTable
-from mlrcbench.integrations.serving.plain import plain_text
 from mlrcbench.integrations.serving.websockets import Message
+from mlrcbench.text import plain_text
 
 SPLIT = "train"
 _MAX_LISTED = 1_000

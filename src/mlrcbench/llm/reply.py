@@ -11,7 +11,6 @@ conversation, because some servers demand it: thoughts, and signatures of though
 from __future__ import annotations
 
 import json
-import math
 import secrets
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,10 +18,10 @@ from typing import Any
 
 from mlrcbench.errors import EndpointError
 from mlrcbench.llm.prices import Price
+from mlrcbench.text import plain
 
 BYTES_PER_TOKEN = 4  # roughly, for English text and code and the tokenizers in use
 MAX_CHARS = 4_000_000
-_MAX_DEPTH = 20  # of a field that is sent back
 _MAX_TOKENS = 10**12
 _READ = (
     "role",
@@ -252,20 +251,11 @@ def _call(entry: Any, taken: Container[str]) -> ToolCall:
 def _extra(mapping: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
     """The other fields of a message or a call, in a form that can be sent back."""
     others = {name: value for name, value in mapping.items() if name not in known and value is not None}
-    return {_clean(name): _sendable(value) for name, value in others.items()}
-
-
-def _sendable(value: Any, depth: int = 0) -> Any:
-    """A JSON value that every server can read: of valid text and finite numbers, and not nested deeply."""
-    if isinstance(value, str):
-        return _clean(value)
-    if isinstance(value, Mapping) and depth < _MAX_DEPTH:
-        return {_clean(name): _sendable(inner, depth + 1) for name, inner in value.items()}
-    if isinstance(value, list) and depth < _MAX_DEPTH:
-        return [_sendable(inner, depth + 1) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, bool | int | float) else None
+    extra: dict[str, Any] = plain(others)
+    size = len(json.dumps(extra))
+    if size > MAX_CHARS:
+        raise malformed(f"its further fields have {size:,} characters")
+    return extra
 
 
 def _clean(text: str) -> str:

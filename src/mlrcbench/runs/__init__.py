@@ -6,6 +6,7 @@
       episodes/<name>/
         result.json             how the episode went; written last, in one step
         attempt-1.json          how its first attempt went, if it had to be played again
+        attempt.json            written before an attempt begins, so that no killed run hides it
         records/                its record, and those of failed attempts
         log.txt                 what the episode's process printed
 

@@ -19,9 +19,10 @@ from typing import IO, Any
 
 from mlrcbench.agents.python_object import Origin
 from mlrcbench.runs.plan import EPISODES, Assignment, Plan
-from mlrcbench.runs.results import RECORDS, Result, read_result, set_aside, what_was_recorded, write_result
+from mlrcbench.runs.results import Result, failed_result, read_result, write_result
+from mlrcbench.sandbox.fork_client import helper_command
 
-END_SECONDS = 10.0
+END_SECONDS = 15.0  # more than a caretaker takes to end what an episode has left
 _log = logging.getLogger(__name__)
 
 
@@ -30,23 +31,10 @@ def request_for(root: Path, plan: Plan, assignment: Assignment, origin: Origin |
     return {
         "assignment": asdict(assignment),
         "folder": str(root / EPISODES / assignment.name),
-        "before": [],
         "settings": {**plan.settings.to_json(), "secret": plan.settings.secret},
         "llm": dict(plan.llm),
         "origin": None if origin is None else asdict(origin),
     }
-
-
-def prepare_folder(request: dict[str, Any]) -> None:
-    """Make the folder of an episode ready for an attempt, and add to the request what is in it already.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
-    folder = Path(request["folder"])
-    folder.mkdir(parents=True, exist_ok=True)
-    set_aside(folder)
-    request["before"] = [path.name for path in (folder / RECORDS).glob("*")]
 
 
 def left_behind(request: dict[str, Any], reason: str) -> Result:
@@ -58,10 +46,8 @@ def left_behind(request: dict[str, Any], reason: str) -> Result:
     folder = Path(request["folder"])
     result = read_result(folder)
     if result is None:
-        records = sorted(path for path in (folder / RECORDS).glob("*") if path.name not in request["before"])
-        entries = what_was_recorded(folder, records[-1] if records else None, failed=True)
         assignment = Assignment(**request["assignment"])
-        result = Result(assignment, "infrastructure failed", reason, folder, **entries)
+        result = failed_result(assignment, folder, reason)
         try:
             write_result(result)
         except OSError as error:
@@ -75,7 +61,7 @@ class EpisodeProcess:
     """An episode that is being played.
 
     Args:
-        request: See `request_for`; its folder has been prepared.
+        request: See `request_for`; `begin_attempt` has prepared its folder.
 
     Raises:
         OSError: The process cannot be started.
@@ -86,7 +72,7 @@ class EpisodeProcess:
         self._log = Path(request["folder"]) / "log.txt"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlrcbench.runs.worker"],
+                helper_command("caretaker", str(os.getpid()), sys.executable, "-m", "mlrcbench.runs.worker"),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,

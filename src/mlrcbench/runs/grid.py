@@ -16,11 +16,19 @@ from mlrcbench.agents.python_object import Origin, distinct, name_of_object
 from mlrcbench.catalog.registry import list_competitions
 from mlrcbench.env.settings import Settings, names_settings
 from mlrcbench.errors import RunError, cause, nearest
-from mlrcbench.runs.episode_process import left_behind, prepare_folder, request_for
+from mlrcbench.runs.episode_process import left_behind, request_for
 from mlrcbench.runs.local import Executor, LocalExecutor
 from mlrcbench.runs.plan import EPISODES, Assignment, Plan
 from mlrcbench.runs.ray_cluster import RayExecutor
-from mlrcbench.runs.results import Result, read_result
+from mlrcbench.runs.results import (
+    Result,
+    begin_attempt,
+    failed_result,
+    is_broken_off,
+    read_result,
+    withdraw_attempt,
+    write_result,
+)
 from mlrcbench.storage.trees import locked
 
 _LOCK = "run.lock"
@@ -89,12 +97,12 @@ def run(
     root = Path(directory).absolute()
     with _locked(root):
         plan.write(root)
-        results = {one: read_result(root / EPISODES / one.name) for one in plan}
+        results = {one: _result_so_far(root / EPISODES / one.name, one) for one in plan}
         waiting = [one for one, result in results.items() if not _is_done(one, result)]
         if on_plan is not None:
             on_plan(len(results), len(results) - len(waiting))
         requests = [request_for(root, plan, one, origins.get(one.agent)) for one in waiting]
-        with contextlib.closing(_open(executor, ray_address)) as player:
+        with contextlib.closing(_open(executor, ray_address)) as player, _withdrawn_if_stopped(requests):
             for result in _play_all(player, requests, limit, on_start):
                 results[result.assignment] = result
                 if on_result is not None:
@@ -158,6 +166,33 @@ def _locked(root: Path) -> Iterator[None]:
         yield
 
 
+def _result_so_far(folder: Path, assignment: Assignment) -> Result | None:
+    """The result in an episode's folder; that of an attempt whose run was killed is written now.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    if not is_broken_off(folder):
+        return read_result(folder)
+    try:
+        write_result(failed_result(assignment, folder, "the run was killed while the episode was played"))
+    except OSError as error:
+        raise RunError(f"the result in {folder} cannot be written: {cause(error)}") from None
+    return read_result(folder)
+
+
+@contextlib.contextmanager
+def _withdrawn_if_stopped(requests: list[dict[str, Any]]) -> Iterator[None]:
+    """Let attempts that are being played when the operator stops the run count as if they had not begun."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for request in requests:
+            with contextlib.suppress(OSError):  # it counts as broken off
+                withdraw_attempt(Path(request["folder"]))
+        raise
+
+
 def _play_all(
     executor: Executor,
     requests: list[dict[str, Any]],
@@ -176,7 +211,7 @@ def _play_all(
             if on_start is not None:
                 on_start(assignment)
             try:
-                prepare_folder(request)
+                begin_attempt(Path(request["folder"]))
                 executor.start(request)
             except OSError as error:
                 ended.append(left_behind(request, f"the episode cannot be started: {cause(error)}"))

@@ -2,7 +2,8 @@
 
     result.json         how the episode went in the end
     attempt-1.json      how its first attempt went, if the infrastructure failed after the agent had acted
-    acted               exists from the agent's first action on, while an attempt is played
+    attempt.json        written before an attempt begins: the records that were there by then
+    acted               written before the agent's first action in that attempt
 
 A directory may come from somebody else, or may have been left behind by a crash: a result that cannot be
 read is named in a warning, and its episode counts as one without a result.
@@ -23,11 +24,12 @@ from mlrcbench.errors import RecordError
 from mlrcbench.llm import Usage
 from mlrcbench.runs.plan import EPISODES, Assignment, read_assignments
 from mlrcbench.score import Score
-from mlrcbench.storage.durable import replace_text
+from mlrcbench.storage.durable import replace_text, sync_folder
 from mlrcbench.storage.record import EvaluationRecord, Header, StepRecord, read_rows
-from mlrcbench.storage.strict import bounds, open_regular, parse_object, read_dataclass
+from mlrcbench.storage.strict import bounds, json_list, open_regular, parse_object, read_dataclass
 
 RESULT = "result.json"
+ATTEMPT = "attempt.json"
 ACTED = "acted"
 RECORDS = "records"
 ATTEMPTS = 2
@@ -167,19 +169,57 @@ def write_result(result: Result) -> None:
     replace_text(result.folder / RESULT, json.dumps(entries, indent=1) + "\n")
 
 
-def set_aside(folder: Path) -> None:
-    """Make an episode's folder ready for another attempt.
+def begin_attempt(folder: Path) -> None:
+    """Make an episode's folder ready for an attempt, and write down that it begins.
 
     A failed attempt in which the agent had acted is kept, under another name.
 
     Raises:
         OSError: The folder cannot be changed.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     before = read_result(folder)
     if before is not None and before.limit is not None and not before.is_final:
         os.replace(folder / RESULT, folder / f"attempt-{len(before.attempts) + 1}.json")
     (folder / RESULT).unlink(missing_ok=True)
     (folder / ACTED).unlink(missing_ok=True)
+    names = sorted(path.name for path in (folder / RECORDS).glob("*"))
+    replace_text(folder / ATTEMPT, json.dumps({"records": names}) + "\n")
+
+
+def note_action(folder: Path) -> None:
+    """Write down that the agent acts in the attempt that is being played."""
+    if not (folder / ACTED).exists():
+        (folder / ACTED).touch()
+        sync_folder(folder)
+
+
+def is_broken_off(folder: Path) -> bool:
+    """Whether an attempt has begun and has no result: it is being played, or its run was killed."""
+    return (folder / ATTEMPT).exists() and not (folder / RESULT).exists()
+
+
+def withdraw_attempt(folder: Path) -> None:
+    """Let an attempt without a result count as one that never began, since the operator has stopped it."""
+    if is_broken_off(folder):
+        (folder / ATTEMPT).unlink()
+
+
+def failed_result(assignment: Assignment, folder: Path, reason: str) -> Result:
+    """The result of the attempt that began last and was broken off, from what it has recorded."""
+    entries = what_was_recorded(folder, _newest_record(folder), failed=True)
+    return Result(assignment, "infrastructure failed", reason, folder, **entries)
+
+
+def _newest_record(folder: Path) -> Path | None:
+    """The record of the attempt that began last; None if it has none yet."""
+    try:
+        with open_regular(folder / ATTEMPT, _MAX_BYTES) as file:
+            before = json_list(parse_object(file.read())["records"])
+    except (OSError, ValueError, TypeError, KeyError):
+        before = []
+    records = sorted(path for path in (folder / RECORDS).glob("*") if path.name not in before)
+    return records[-1] if records else None
 
 
 def what_was_recorded(folder: Path, record: Path | None, *, failed: bool) -> dict[str, Any]:

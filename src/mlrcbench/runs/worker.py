@@ -1,7 +1,7 @@
 """Plays one episode in its own process: `python -m mlrcbench.runs.worker`.
 
-The request comes as one line on standard input, which then stays open. When it closes, the program that
-asked is gone, and this process ends with everything that it started.
+The request comes as one line on standard input. The process that takes care of this one ends it, with
+everything that it started, when the program that asked is gone; see `sandbox/supervisor/caretaker.py`.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from mlrcbench.agents import play
 from mlrcbench.agents.external import ExternalAgent
-from mlrcbench.agents.named import EXTERNAL, LlmOptions, make_agent
+from mlrcbench.agents.named import LlmOptions, make_agent
 from mlrcbench.agents.python_object import Origin, PythonAgent
 from mlrcbench.agents.react import ReactAgent
 from mlrcbench.catalog.registry import get_competition
@@ -26,11 +24,10 @@ from mlrcbench.env.research_env import ResearchEnv
 from mlrcbench.env.settings import Settings
 from mlrcbench.errors import AgentError, EndpointError, MlrcbenchError
 from mlrcbench.runs.plan import Assignment
-from mlrcbench.runs.results import ACTED, RECORDS, Outcome, Result, what_was_recorded, write_result
+from mlrcbench.runs.results import RECORDS, Outcome, Result, note_action, what_was_recorded, write_result
 from mlrcbench.storage.durable import sync
 from mlrcbench.storage.layout import RECORD_FILE
 
-_ORPHANED = 3
 # Failures of a language model's server that nothing which an agent writes can cause.
 _NOT_BY_AGENTS = ("connection", "rate limit", "setup")
 
@@ -38,15 +35,12 @@ _NOT_BY_AGENTS = ("connection", "rate limit", "setup")
 def main() -> None:
     """Read the request, play, write the result."""
     request = json.loads(sys.stdin.readline())
-    name = request["assignment"]["agent"]
-    program = ExternalAgent(name.removeprefix(EXTERNAL)) if name.startswith(EXTERNAL) else None
-    threading.Thread(target=_end_when_orphaned, args=(program,), daemon=True).start()
     started = time.monotonic()
-    result = _play(request, program)
+    result = _play(request)
     write_result(dataclasses.replace(result, seconds=round(time.monotonic() - started, 3)))
 
 
-def _play(request: dict[str, Any], program: ExternalAgent | None) -> Result:
+def _play(request: dict[str, Any]) -> Result:
     """Play the episode; its result says how it ended."""
     assignment, folder = Assignment(**request["assignment"]), Path(request["folder"])
     competition = get_competition(assignment.competition)
@@ -57,7 +51,7 @@ def _play(request: dict[str, Any], program: ExternalAgent | None) -> Result:
         env = ResearchEnv(competition, records=folder / RECORDS, **settings.to_options())
         llm, origin = LlmOptions.read(request["llm"]), request["origin"]
         with env, contextlib.ExitStack() as held:
-            agent = program or make_agent(
+            agent = make_agent(
                 assignment.agent, competition, llm, None if origin is None else Origin(**origin)
             )
             if isinstance(agent, ExternalAgent | PythonAgent):
@@ -67,7 +61,7 @@ def _play(request: dict[str, Any], program: ExternalAgent | None) -> Result:
                 agent,
                 seed=assignment.trial,
                 options={"instance": assignment.instance},
-                on_action=lambda *_: (folder / ACTED).touch(),
+                on_action=lambda *_: note_action(folder),
             )
     except AgentError as error:
         outcome, reason = "agent failed", str(error)
@@ -83,18 +77,6 @@ def _play(request: dict[str, Any], program: ExternalAgent | None) -> Result:
     spent = agent.spent if isinstance(agent, ReactAgent | PythonAgent) else None
     usage = None if spent is None else dataclasses.asdict(spent)
     return Result(assignment, outcome, reason, folder, usage=usage, **entries)
-
-
-def _end_when_orphaned(program: ExternalAgent | None) -> None:
-    """End this process when its input closes.
-
-    Supervisors and their commands end with it; an agent's program must be ended separately.
-    """
-    while os.read(sys.stdin.fileno(), 1):
-        pass
-    if program is not None:
-        program.kill()
-    os._exit(_ORPHANED)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ import sys, types
 package = types.ModuleType("helper")
 package.__path__ = [sys.argv[1]]
 sys.modules["helper"] = package
-from helper import fork_server
-fork_server.main(int(sys.argv[2]))
+from helper import {module}
+{module}.main(*sys.argv[2:])
 """
 _START_SECONDS = 30.0
 _OPEN_FILES = 1 << 16
@@ -52,16 +52,26 @@ def with_prelude(code: str) -> str:
     return f"exec(open({path!r}).read())\n{code}" if path else code
 
 
+def helper_command(module: str, *arguments: str) -> list[str]:
+    """The program and the arguments that run a module of `supervisor/` in a bare interpreter.
+
+    Args:
+        module: Name of the module.
+        arguments: Those of its function `main`.
+    """
+    code = with_prelude(_BOOT.format(module=module))
+    return [sys.executable, "-I", "-S", "-c", code, str(Path(messages.__file__).parent), *arguments]
+
+
 class _ForkServer:
     """The fork server of this process."""
 
     def __init__(self) -> None:
         _allow_open_files()
         self.channel, theirs = socket.socketpair()
-        folder = Path(messages.__file__).parent
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", with_prelude(_BOOT), str(folder), str(theirs.fileno())],
+                helper_command("fork_server", str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -31,6 +31,7 @@ from mlrcbench.errors import SandboxError
 from mlrcbench.sandbox import fork_client, readable
 from mlrcbench.sandbox.contract import ExecResult, Isolation, Limits, Policy, Until, Waited, environment
 from mlrcbench.sandbox.isolation import describe
+from mlrcbench.sandbox.ownership import Owner
 from mlrcbench.sandbox.supervised_job import SupervisedJob, close_channel, hang_up, read_result, remove_home
 from mlrcbench.sandbox.supervisor import messages
 
@@ -69,7 +70,7 @@ class SupervisedSandbox:
         self._uid: int | None = None
         self._jobs: list[SupervisedJob] = []
         self._lock = threading.Lock()
-        self._owner = os.getpid()
+        self._owner = Owner()
         self._closed = False
 
     @property
@@ -151,7 +152,7 @@ class SupervisedSandbox:
 
     def close(self) -> None:
         """End every process. Idempotent."""
-        if self._owner != os.getpid():
+        if not self._owner.is_here:
             return
         with self._lock:
             self._closed = True
@@ -219,7 +220,7 @@ class SupervisedSandbox:
     @contextlib.contextmanager
     def _usable(self) -> Iterator[None]:
         """Hold the lock, and abandon the supervisor if it fails."""
-        if self._owner != os.getpid():
+        if not self._owner.is_here:
             raise SandboxError("this sandbox belongs to the process that opened it; open one in this process")
         with self._lock:
             self._check_open()

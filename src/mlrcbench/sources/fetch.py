@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,7 +27,14 @@ _DONE = "fetched.json"
 _SPARE = 1 << 30  # bytes beyond three times the size on the card, which is approximate
 
 
-def fetch(competition: str, sources: Mapping[str, Source], folder: Path, *, quiet: bool = False) -> Path:
+def fetch(
+    competition: str,
+    sources: Mapping[str, Source],
+    folder: Path,
+    *,
+    quiet: bool = False,
+    on_progress: Callable[[str], None] | None = None,
+) -> Path:
     """Download all sources that are not complete; only the user may read them.
 
     Args:
@@ -35,6 +42,7 @@ def fetch(competition: str, sources: Mapping[str, Source], folder: Path, *, quie
         sources: The sources by name.
         folder: Folder of the raw data, which is made if it does not exist.
         quiet: Whether to show no progress.
+        on_progress: Called often with how much of a file has come; without it, a bar is shown on a terminal.
 
     Returns:
         `folder`, which has one folder for each source.
@@ -53,7 +61,7 @@ def fetch(competition: str, sources: Mapping[str, Source], folder: Path, *, quie
             on_wait=lambda: _say("waiting for another process, which downloads it", quiet),
         ):
             if not is_fetched(source, folder):
-                _fetch_one(source, folder / source.name, quiet)
+                _fetch_one(source, folder / source.name, quiet, on_progress)
     return folder
 
 
@@ -104,7 +112,7 @@ def take_folder(competition: str, sources: Mapping[str, Source], data: Path, scr
     return scratch
 
 
-def _fetch_one(source: Source, root: Path, quiet: bool) -> None:
+def _fetch_one(source: Source, root: Path, quiet: bool, on_progress: Callable[[str], None] | None) -> None:
     """Download one source and record that it is complete."""
     root.mkdir(parents=True, exist_ok=True)
     present = sum((root / path).stat().st_size for path in listing(root))
@@ -116,7 +124,7 @@ def _fetch_one(source: Source, root: Path, quiet: bool) -> None:
     for file in source.files:
         entry = _complete(source)[file.path]
         if _read_done(root).get(file.path) != entry or not _final_path(file, root).exists():
-            _fetch_file(file, root, source, quiet)
+            _fetch_file(file, root, source, quiet=quiet, on_progress=on_progress)
             _write_done(root, {**_read_done(root), file.path: entry})
     absent = missing(root, source.layout)
     if absent:
@@ -124,17 +132,21 @@ def _fetch_one(source: Source, root: Path, quiet: bool) -> None:
         raise DataError(f"the source {source.name!r} came without {', '.join(absent)}; it may have changed")
 
 
-def _fetch_file(file: RemoteFile, root: Path, source: Source, quiet: bool) -> None:
+def _fetch_file(
+    file: RemoteFile, root: Path, source: Source, *, quiet: bool, on_progress: Callable[[str], None] | None
+) -> None:
     downloaded, unpacked = (3 * size + _SPARE for size in (source.download_bytes, source.disk_bytes))
     target = root / file.path
-    hidden = quiet or not sys.stderr.isatty()
-    _say(f"{file.url} ...", quiet or not hidden)
+    hidden = quiet or on_progress is not None or not sys.stderr.isatty()
+    _say(f"{file.url} ...", quiet or sys.stderr.isatty())
     with tqdm(desc=file.path, unit="B", unit_scale=True, disable=hidden, file=sys.stderr) as progress:
         bar: tqdm[NoReturn] = progress
 
         def show(have: int, total: int) -> None:
             bar.total = total or None
             bar.update(have - bar.n)
+            if on_progress is not None:
+                on_progress(f"{file.path}: {have / 1e6:,.1f}{f' of {total / 1e6:,.1f}' if total else ''} MB")
 
         if not target.exists():  # an earlier call may have ended before it unpacked the file
             download(

@@ -37,6 +37,7 @@ from mlrcbench.__version__ import __version__
 from mlrcbench.errors import RecordError, SandboxError, SubmissionError, cause
 from mlrcbench.sandbox import Isolation
 from mlrcbench.sandbox.folders import MOVE_RECORDS, usable
+from mlrcbench.sandbox.ownership import Owner
 from mlrcbench.score import Score, Split
 from mlrcbench.storage.layout import OUTPUTS, RECORD_FILE
 from mlrcbench.storage.snapshots.state import KEPT, SpendingLimits
@@ -208,7 +209,7 @@ class Recorder:
             (directory / OUTPUTS).mkdir()
             self._file = (directory / RECORD_FILE).open("x+b", buffering=0)
         self.directory = directory
-        self._owner = os.getpid()
+        self._owner = Owner()
         self._closed = False
 
     def write(self, row: Row) -> None:
@@ -227,7 +228,7 @@ class Recorder:
         Raises:
             SandboxError: As for `write`.
         """
-        if self._owner != os.getpid():
+        if not self._owner.is_here:
             raise SandboxError("the record belongs to the process that opened it; use fork() for another one")
         end = self.position
         try:
@@ -255,7 +256,7 @@ class Recorder:
 
     def close(self, footer: Footer) -> None:
         """Write the footer, unless the disk is full; a later call, or a forked child's, does nothing."""
-        if not self._closed and self._owner == os.getpid():
+        if not self._closed and self._owner.is_here:
             self._closed = True
             with contextlib.suppress(SandboxError):
                 self.write(footer)

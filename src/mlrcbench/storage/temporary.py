@@ -21,6 +21,7 @@ from pathlib import Path
 
 from mlrcbench.errors import SandboxError
 from mlrcbench.sandbox.folders import MOVE_TEMPORARY, temporary, usable
+from mlrcbench.sandbox.ownership import Owner
 from mlrcbench.storage.trees import remove_tree
 
 _PREFIX = "mlrcbench-process-"
@@ -96,15 +97,15 @@ class PrivateFolder:
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._path: Path | None = None
-        self._process = os.getpid()
+        self._owner = Owner()
         self._making = threading.Lock()
 
     @property
     def path(self) -> Path:
         """Path of the folder, which is created now if it does not exist."""
         with self._making:
-            if self._path is None or self._process != os.getpid():
-                self._path, self._process = make_scratch(self._kind), os.getpid()
+            if self._path is None or not self._owner.is_here:
+                self._path, self._owner = make_scratch(self._kind), Owner()
             return self._path
 
     def remove(self) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 
 from mlrcbench.errors import MlrcbenchError
 from mlrcbench.integrations.serving.episodes import Full, Hosted, Rate, SessionTable
-from mlrcbench.integrations.serving.plain import plain_text
 from mlrcbench.integrations.serving.websockets import Message, Stream
+from mlrcbench.text import plain_text
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

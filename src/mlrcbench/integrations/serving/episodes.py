@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlrcbench
-from mlrcbench.integrations.serving.plain import plain
+from mlrcbench.text import plain
 
 _log = logging.getLogger(__name__)
 _MAX_FINISHED = 1_000  # finished episodes whose results the host can still read

@@ -107,15 +107,16 @@ class ForkServer:
         return not ended and len(fields["NSpid"].split()) == 1
 
 
-def main(control: int) -> None:
+def main(control: str) -> None:
     """Run as the fork server.
 
     Args:
-        control: A connected socket. Its first message holds the view, see `setup.prepare`.
+        control: Number of the descriptor of a connected socket. Its first message holds the view, see
+            `setup.prepare`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0o022)  # the host's may keep other users out of what supervisors make
-    channel = socket.socket(fileno=control)
+    channel = socket.socket(fileno=int(control))
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     message = messages.receive(channel)

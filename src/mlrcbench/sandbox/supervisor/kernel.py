@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import signal
 import socket
 import struct
 
@@ -19,6 +20,7 @@ _libc.syscall.restype = ctypes.c_long
 ARCHITECTURE = os.uname().machine
 
 # prctl(2)
+PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_CAPBSET_DROP = 24
 PR_SET_SECCOMP = 22
@@ -86,6 +88,19 @@ def prctl(option: int, *arguments: int | ctypes.c_void_p) -> int:
     wide = [ctypes.c_ulong(value) if isinstance(value, int) else value for value in arguments]
     wide += [ctypes.c_ulong(0)] * (4 - len(wide))
     return checked(_libc.prctl(ctypes.c_int(option), *wide), f"prctl({option})")
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel end this process when the thread that started it ends, however that happens.
+
+    It stays so when this process starts another program in its place, unless that becomes another user.
+
+    Args:
+        parent: Process number of that thread's process; if it has ended already, this process ends now.
+    """
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def unshare(flags: int) -> None:

@@ -7,6 +7,7 @@ child, so if it has no child left to wait for, no process is left.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import time
@@ -103,9 +104,10 @@ class ProcessTree:
         except OSError:
             return []
 
-    def end(self) -> None:
-        """Kill and reap all processes below this one; returns when none is left."""
-        while self.reap():
+    def end(self, seconds: float = math.inf) -> None:
+        """Kill and reap all processes below this one; returns when none is left, or the time has passed."""
+        deadline = time.monotonic() + seconds
+        while self.reap() and time.monotonic() < deadline:
             if self._namespaced:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(-1, signal.SIGKILL)

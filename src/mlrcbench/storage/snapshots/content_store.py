@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlrcbench.errors import SandboxError, SnapshotError, WorkspaceError
+from mlrcbench.sandbox.ownership import Owner
 from mlrcbench.storage.temporary import make_scratch, remove_scratch
 from mlrcbench.storage.trees import copy_bytes, copy_file, write_file
 
@@ -53,7 +54,7 @@ class ContentStore:
             raise WorkspaceError(f"a store for snapshots cannot be made: {error}") from error
         self._is_open = True
         self.lock = threading.RLock()
-        self._owner = os.getpid()
+        self._owner = Owner()
         self._sizes: dict[str, int] = {}
         self._holders: weakref.WeakSet[Holder] = weakref.WeakSet()
         self._total = 0
@@ -63,7 +64,7 @@ class ContentStore:
     @property
     def is_open(self) -> bool:
         """Whether the store still exists, and belongs to this process."""
-        return self._is_open and self._owner == os.getpid()
+        return self._is_open and self._owner.is_here
 
     @property
     def total_bytes(self) -> int:
@@ -235,7 +236,7 @@ class ContentStore:
         return self.folder / f"{digest}-{mode:o}"
 
     def _check(self) -> None:
-        if self._owner != os.getpid():
+        if not self._owner.is_here:
             raise SnapshotError(
                 "this snapshot belongs to the process that took it; save() it there, and load it here"
             )
