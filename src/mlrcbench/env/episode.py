@@ -107,6 +107,7 @@ class Episode:
         self.workspace = workspace_of(competition, instance.tier, folder / "workspace", views)
         self.files = EpisodeFiles(self.workspace, folder / "outputs", instance.public, recorder, limits)
         self.files.create(from_starter=start is None)
+        self._evaluations: dict[tuple[Split, str], Evaluation] = {}
         self._evaluation_sandbox: Sandbox | None = None
         self._interrupted = False
         self._owner = Owner()
@@ -224,6 +225,7 @@ class Episode:
             sandbox=self.settings.sandbox,
             keep=self.recorder.directory / folder,
             on_open=self._opened,
+            earlier=self._evaluations,
         )
         self.recorder.write(EvaluationRecord(self.state.steps, split, by, folder, evaluation.score))
         return evaluation
@@ -288,6 +290,7 @@ class Episode:
         """
         self.state = start.state.copy(record=self.recorder.directory.name)
         self.meter = Meter(self.meter.budget, spending=self.state)
+        self._evaluations.clear()  # which lie in the record of another episode
         self._begin_record(start)
         self.workbench.renew(self.files.lay_out(start))
 
@@ -333,6 +336,8 @@ class Episode:
             folder = evaluation.kept.root.parent.relative_to(self.recorder.directory)
             self.state.best = (score.value, folder.as_posix())
         verdict = wording.verdict(score, self.competition.card, self._tier)
+        if evaluation.repeats:
+            verdict = f"{wording.SAME_FILES}\n{verdict}"
         return ActionResult(f"{verdict}\n{evaluation.output}".rstrip(), score, aside)
 
     def _is_worse(self, value: float) -> bool:

@@ -30,6 +30,7 @@ from mlrcbench.sandbox import Policy, Sandbox, open_sandbox
 from mlrcbench.score import Score, Split
 from mlrcbench.storage.layout import ARTEFACTS, DATA, EVALUATED_WORKSPACE, EVALUATION_OUTPUT, INPUTS
 from mlrcbench.storage.temporary import make_scratch, remove_scratch
+from mlrcbench.storage.trees import copy_file, copy_tree, hash_tree
 from mlrcbench.storage.workspace import Workspace
 
 
@@ -41,11 +42,13 @@ class Evaluation:
         score: The score, which may be invalid.
         output: Head and tail of what the entry point printed.
         kept: The files that were scored; None if they could not be copied.
+        repeats: Whether this is the result of an earlier evaluation of the same files.
     """
 
     score: Score
     output: str = ""
     kept: Workspace | None = None
+    repeats: bool = False
 
 
 def workspace_of(
@@ -79,6 +82,7 @@ def evaluate(
     sandbox: str,
     keep: Path,
     on_open: Callable[[Sandbox], None] | None = None,
+    earlier: dict[tuple[Split, str], Evaluation] | None = None,
 ) -> Evaluation:
     """Run the entry point on a split in a copy of a workspace, and score the artefacts that it leaves.
 
@@ -90,21 +94,57 @@ def evaluate(
         sandbox: See `open_sandbox`.
         keep: New folder for the scored `workspace/`, for `artefacts/` and for `output.txt`.
         on_open: Called with the sandbox before anything runs in it, so that it can be interrupted.
+        earlier: Scored evaluations on this instance by split and digest of the files; the new one is added.
+            Nothing runs for files that are among them: they get the artefacts and the score that they had.
 
     Raises:
         SandboxError: The sandbox failed.
         ScoringError: The scorer failed.
     """
-    tier = competition.card.tier(instance.tier)
     instance.repair(split)
     keep.mkdir(parents=True)
+    try:
+        kept = workspace.clone(keep / EVALUATED_WORKSPACE, {})
+        key = (split, hash_tree(kept.root))
+        if earlier is not None and key in earlier:
+            return _repeat(earlier[key], kept, keep)
+        evaluation = _evaluate_new(
+            kept, competition, instance, split, sandbox=sandbox, keep=keep, on_open=on_open
+        )
+    except WorkspaceError as error:
+        return Evaluation(dataclasses.replace(Score.invalid(wording.workspace_failure(error)), split=split))
+    if earlier is not None and evaluation.score.valid:
+        earlier[key] = evaluation
+    return evaluation
+
+
+def _repeat(earlier: Evaluation, kept: Workspace, keep: Path) -> Evaluation:
+    """The result of an earlier evaluation of the same files; its artefacts and output are copied."""
+    assert earlier.kept is not None
+    folder = earlier.kept.root.parent
+    copy_tree(folder / ARTEFACTS, keep / ARTEFACTS)
+    if (folder / EVALUATION_OUTPUT).exists():
+        copy_file(folder / EVALUATION_OUTPUT, keep / EVALUATION_OUTPUT)
+    return dataclasses.replace(earlier, kept=kept, repeats=True)
+
+
+def _evaluate_new(
+    kept: Workspace,
+    competition: Competition,
+    instance: Instance,
+    split: Split,
+    *,
+    sandbox: str,
+    keep: Path,
+    on_open: Callable[[Sandbox], None] | None,
+) -> Evaluation:
+    """Run and score files that have not been scored before."""
+    tier = competition.card.tier(instance.tier)
     scratch = make_scratch("evaluation")
     try:
         views = {DATA: instance.public, INPUTS: instance.inputs(split)}
-        kept = workspace.clone(keep / EVALUATED_WORKSPACE, {})
         fresh = kept.clone(scratch / "workspace", views)
-        sources = fresh.sources()
-        method = fresh.text(competition.card.method_file) or ""
+        lines, single = count_lines(fresh.sources(), fresh.text(competition.card.method_file) or "")
         (fresh.root / ARTEFACTS).mkdir()
         policy = Policy(fresh.root, readable=tuple(views.values()), gpu=tier.gpu_mb > 0, hidden=(keep,))
         with open_sandbox(sandbox, policy) as box:
@@ -125,12 +165,9 @@ def evaluate(
         else:
             artefacts = fresh.root / ARTEFACTS
             score = collect_and_score(artefacts, keep / ARTEFACTS, competition, instance, split)
-    except WorkspaceError as error:
-        return Evaluation(dataclasses.replace(Score.invalid(wording.workspace_failure(error)), split=split))
     finally:
         with logged("removing the copy of an evaluation"):
             remove_scratch(scratch)
-    lines, single = count_lines(sources, method)
     score = dataclasses.replace(
         score,
         split=split,
