@@ -19,7 +19,7 @@ AGAIN = "[these files were evaluated before; this is the result that they had]\n
 
 
 def test_the_same_files_have_one_score(env: mlrcbench.ResearchEnv) -> None:
-    """Evaluating again is no second chance, whoever asks; a changed file, or another split, is evaluated."""
+    """Evaluating again is not a second chance; a changed file, or another split, is evaluated."""
     body(env, mlrcbench.WriteFile("method.py", LUCK))
     first = body(env, mlrcbench.Evaluate())
     second = body(env, mlrcbench.Evaluate())

@@ -30,8 +30,11 @@ from mlrcbench.sandbox import Policy, Sandbox, open_sandbox
 from mlrcbench.score import Score, Split
 from mlrcbench.storage.layout import ARTEFACTS, DATA, EVALUATED_WORKSPACE, EVALUATION_OUTPUT, INPUTS
 from mlrcbench.storage.temporary import make_scratch, remove_scratch
-from mlrcbench.storage.trees import copy_file, copy_tree, hash_tree
+from mlrcbench.storage.trees import TreeLimits, copy_file, copy_tree, hash_tree
 from mlrcbench.storage.workspace import Workspace
+
+# What was copied is within its limits; the starter and the statement are added to it.
+_COPIED = TreeLimits(entries=1 << 20, depth=256, total_bytes=1 << 50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ def evaluate(
     keep.mkdir(parents=True)
     try:
         kept = workspace.clone(keep / EVALUATED_WORKSPACE, {})
-        key = (split, hash_tree(kept.root))
+        key = (split, hash_tree(kept.root, _COPIED))
         if earlier is not None and key in earlier:
             return _repeat(earlier[key], kept, keep)
         evaluation = _evaluate_new(

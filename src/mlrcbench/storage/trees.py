@@ -215,18 +215,34 @@ def copy_bytes(reader: int, writer: int, size: int) -> int:
 
 
 def hash_tree(root: Path, limits: TreeLimits | None = None) -> str:
-    """SHA-256 of a tree, as hex: of paths, kinds, execute bits, contents and link texts."""
+    """SHA-256 of a tree, as hex: of paths, kinds, execute bits, contents and link texts.
+
+    Raises:
+        WorkspaceError: The tree exceeds a limit, or cannot be read.
+    """
+    nodes: list[tuple[str, str, str]] = []
+    with _opened(root) as cursor:
+        for folder, entry in _visit(cursor, limits or TreeLimits(), None):
+            with explained(entry.path):
+                nodes.append((entry.path, *_content(entry, folder)))
     digest = hashlib.sha256()
-    for entry in sorted(walk(root, limits), key=lambda entry: entry.path):
-        path = f"{root}/{entry.path}"
-        kind = "d" if entry.is_folder else "l" if entry.is_link else "f" if entry.is_file else "?"
-        content = ""
-        if entry.is_file:
-            content = f"{entry.info.st_mode & 0o100:o} {hash_file(path)}"
-        elif entry.is_link:
-            content = os.readlink(path)
-        digest.update(f"{kind} {entry.path}\0{content}\0".encode("utf-8", "surrogateescape"))
+    for path, kind, content in sorted(nodes):
+        digest.update(f"{kind} {path}\0{content}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def _content(entry: Entry, folder: int) -> tuple[str, str]:
+    """The kind of an entry, and what stands for its content, given its open folder."""
+    name = os.path.basename(entry.path)
+    if entry.is_folder:
+        return "d", ""
+    if entry.is_link:
+        return "l", os.readlink(name, dir_fd=folder)
+    if not entry.is_file:
+        return "?", ""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as file:
+        return "f", f"{entry.info.st_mode & 0o100:o} {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def hash_file(path: str | Path) -> str:
