@@ -23,6 +23,7 @@ from mlrcbench.catalog.scale import better, improvement
 from mlrcbench.sandbox import isolation_report
 from mlrcbench.storage.trees import hash_tree, walk
 from mlrcbench.testing import REDUCED, format_verdicts, run_attacks
+from mlrcbench.testing.calibration.claims import FILE as CLAIMS
 
 COMPETITIONS = [mlrcbench.get_competition(card.id) for card in mlrcbench.list_competitions(hidden=True)]
 SECRET = "contract"
@@ -70,10 +71,10 @@ def episodes() -> list[Any]:
 
 @of_each()
 def test_the_folder_has_the_eight_entries(competition: Competition) -> None:
-    """It has those, a ladder if it is calibrated, an oracle if it is played, and those of a full tier."""
+    """It has those, ladder and claims if calibrated, an oracle if played, and those of a full tier."""
     names = {path.name for path in competition.folder.iterdir()} - {"__pycache__"}
     full = "full" in competition.card.tiers
-    optional = {LADDER, ORACLE, *(FULL_EXTRAS if full else ())}
+    optional = {LADDER, CLAIMS, ORACLE, *(FULL_EXTRAS if full else ())}
     assert names - optional == {*ENTRIES, *(FULL_ENTRIES if full else ())}
     assert (competition.folder / "__init__.py").read_text() == ""
 

@@ -11,7 +11,19 @@ from mlrcbench.cli.progress import Progress, say
 from mlrcbench.sandbox import KINDS
 from mlrcbench.score import SPLITS
 from mlrcbench.testing import check_competition, format_findings, format_verdicts, run_attacks
-from mlrcbench.testing.calibration import draw_ladder, measure, paired_difference, read_methods, tables
+from mlrcbench.testing.calibration import (
+    claims,
+    draw_ladder,
+    format_claims,
+    measure,
+    paired_difference,
+    read_claims,
+    read_methods,
+    tables,
+)
+from mlrcbench.testing.calibration.claims import FILE as CLAIMS
+
+_UNMEASURED = "Its scale was not measured yet; `mlrcbench calibrate` does that."
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -35,6 +47,9 @@ def _check(options: argparse.Namespace) -> int:
             competition, sandbox=options.sandbox, on_finding=lambda finding: progress.say(finding.name)
         )
     say(format_findings(findings))
+    rows = read_claims(competition.folder / CLAIMS)
+    measured = f"What was measured of its scale:\n\n{format_claims(rows)}" if rows else _UNMEASURED
+    say(f"\n{measured}")
     return 0 if all(finding.passed for finding in findings) else 1
 
 
@@ -55,6 +70,7 @@ def _calibrate(options: argparse.Namespace) -> int:
             on_work=progress.say,
         )
     say(tables(measurements, methods, competition.card))
+    say(f"### Claims\n\n{format_claims(claims(measurements, methods, competition.card))}\n")
     if options.out:
         draw_ladder(measurements, methods, competition.card, options.out / "ladder.svg")
     gaps = [paired_difference(measurements, competition.card, split) for split in SPLITS]

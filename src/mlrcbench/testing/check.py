@@ -176,10 +176,11 @@ def _starter(competition: Competition, sandbox: str) -> str:
             raise _WrongError(
                 f"the starter gets {score.value:g} on {split}, far from the card's {anchors.baseline.value:g}"
             )
-        limit = competition.card.tier("mini").limits.evaluation_seconds
-        if score.wall_seconds > limit / 2:
+        limits = competition.card.tier("mini").limits
+        limit = min(limits.evaluation_seconds, limits.evaluation_cpu_seconds)
+        if score.cpu_seconds > limit / 2:
             raise _WrongError(
-                f"the starter takes {score.wall_seconds:.0f} s of {limit:g} s; leave methods more room"
+                f"the starter takes {score.cpu_seconds:.0f} of {limit:g} CPU s; leave methods more room"
             )
         results.append(f"{split} {score.value:.4g} in {score.wall_seconds:.1f} s")
     return ", ".join(results)

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mlrcbench.artefacts import collect
@@ -51,6 +52,7 @@ class Measurement:
         digest: Digest of everything that the value depends on.
         error: Standard error of the value over the draw of items; None if it is not known, as in lines
             that were written before scorers told it.
+        day: The day of the measurement, as an ISO date; empty in lines that were written before it was noted.
     """
 
     method: str
@@ -65,6 +67,7 @@ class Measurement:
     build_cpu_seconds: float = 0.0
     digest: str = ""
     error: float | None = None
+    day: str = ""
 
 
 def measure(
@@ -193,6 +196,7 @@ def _measure_one(
             build_cpu_seconds=build_cpu_seconds(instance),
             digest=digest,
             error=score.error,
+            day=datetime.now(UTC).date().isoformat(),
         )
 
 

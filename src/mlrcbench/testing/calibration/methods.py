@@ -4,7 +4,8 @@ A folder of methods, which is never shown to agents, holds
 
     ladder.toml          one table per method: label, kind, and for a ladder's step its published rank
     <method>/            an overlay: files that are new, or replace editable ones of the starter; if the
-                         method's table has a list `over`, they replace files of the methods named there
+                         method's table has a list `over`, they replace files of the methods named there;
+                         `tries` names a claim that it tries to break, `beside` the method to compare with
     bounds.py            BOUNDS = {name: write}, where write(public, inputs, answers, artefacts)
                          makes artefacts from the answers (an oracle) or from nothing (a constant)
 """
@@ -22,11 +23,12 @@ from mlrcbench.catalog.competition import Competition, read_overlay
 from mlrcbench.errors import CardError, cause, nearest
 
 Kind = Literal["baseline", "reference", "ladder", "trivial", "cheat", "bound"]
+Tries = Literal["", "compute", "generator", "metric", "reseeds"]
 Writer = Callable[[Path, Path, Path, Path], None]
 
 LADDER = "ladder.toml"
 BOUNDS = "bounds.py"
-_KEYS = ("label", "kind", "published", "source", "over")
+_KEYS = ("label", "kind", "published", "source", "over", "tries", "beside")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,9 @@ class Method:
         files: The overlay, path -> text; empty for the unchanged starter.
         write: A function that writes artefacts instead of running code; None for an overlay.
         code: Text of the module that defines `write`.
+        tries: The claim that the method tries to break, see `claims`: more compute, a copy of the generator,
+            a quirk of the metric, or the best of several seeds; empty if none.
+        beside: Name of the method that it is compared with in such a claim.
     """
 
     name: str
@@ -52,6 +57,8 @@ class Method:
     files: Mapping[str, str] = field(default_factory=dict)
     write: Writer | None = None
     code: str = ""
+    tries: Tries = ""
+    beside: str = "reference"
 
 
 def read_methods(competition: Competition, folder: Path | None = None) -> list[Method]:
@@ -109,7 +116,11 @@ def _method(name: str, entry: Mapping[str, Any], **parts: Any) -> Method:
     published = entry.get("published")
     if kind == "ladder" and published is None:
         raise CardError(f"{LADDER} [{name}]: a ladder's step needs `published`, its rank in the literature")
-    return Method(name, str(entry.get("label", name)), kind, published, str(entry.get("source", "")), **parts)
+    tries = entry.get("tries", "")
+    if tries not in get_args(Tries):
+        raise CardError(f"{LADDER} [{name}]: tries is {tries!r}. {nearest(str(tries), get_args(Tries)[1:])}")
+    facts = {"tries": tries, "beside": str(entry.get("beside", "reference")), **parts}
+    return Method(name, str(entry.get("label", name)), kind, published, str(entry.get("source", "")), **facts)
 
 
 def _read_ladder(path: Path) -> dict[str, dict[str, Any]]:
