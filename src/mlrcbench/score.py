@@ -13,7 +13,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from mlrcbench.errors import SubmissionError
+from mlrcbench.errors import SubmissionError, shortened
+from mlrcbench.text import html_table, one_line, percent
 
 Split = Literal["dev", "test"]
 Outcome = Literal["scored", "invalid", "timeout", "memory"]
@@ -76,6 +77,28 @@ class Score:
             if error is not None and not (math.isfinite(error) and error >= 0):
                 raise ValueError(f"a standard error is a finite number from 0, not {error}")
         object.__setattr__(self, "reason", _printable(self.reason))
+
+    def __repr__(self) -> str:
+        split = f" on {self.split}" if self.split else ""
+        if self.value is None:
+            return f"<Score{split}: {self.outcome}: {shortened(one_line(self.reason))}>"
+        gain = "" if self.improvement is None else f", {percent(self.improvement, self.improvement_error)}"
+        return f"<Score{split}: {self.value:.6g}{gain}>"
+
+    def _repr_html_(self) -> str:
+        """The score as a table, for notebooks."""
+        gain = self.improvement
+        rows = [
+            ("split", self.split or ""),
+            ("outcome", self.outcome),
+            ("reason", self.reason),
+            ("value", "" if self.value is None else f"{self.value:.6g}"),
+            ("improvement", "" if gain is None else percent(gain, self.improvement_error)),
+            ("stands", self.rung),
+            *((name, f"{value:.6g}") for name, value in sorted(self.details.items())),
+            ("CPU seconds", f"{self.cpu_seconds:.1f}"),
+        ]
+        return html_table(["", "score"], [row for row in rows if row[1]])
 
     @classmethod
     def invalid(cls, reason: str, outcome: Outcome = "invalid") -> Score:

@@ -14,6 +14,7 @@ import functools
 import hashlib
 import hmac
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from mlrcbench.catalog.seal import repair
 from mlrcbench.errors import CardError, DataError
 from mlrcbench.sandbox.folders import MOVE_HOME, home, resolved, usable
 from mlrcbench.storage.trees import TreeLimits, walk
+from mlrcbench.text import html_table, percent
 
 BUILD_SECONDS = 3600.0
 CONVERT_SECONDS = 24 * 3600.0
@@ -68,6 +70,17 @@ class Competition:
         missing = [name for name in ENTRIES if not (folder / name).exists()]
         if missing:
             raise CardError(f"{folder} lacks {', '.join(missing)}; a competition has {', '.join(ENTRIES)}")
+
+    def __repr__(self) -> str:
+        name = self.folder.name.replace("_", "-")
+        return f"<Competition {name if name[0] != '-' else f'_{name[1:]}'}>"
+
+    def _repr_html_(self) -> str:
+        """What it is, and its ladder, for notebooks."""
+        rungs = sorted(self.ladder_of("mini"), key=lambda rung: -rung.test)
+        rows = [[rung.label, percent(rung.dev), percent(rung.test)] for rung in rungs]
+        ladder = html_table(["method", "dev", "test"], rows) if rows else ""
+        return f"<b>{escape(self.card.title)}</b><p>{escape(self.card.summary)}</p>{ladder}"
 
     @functools.cached_property
     def card(self) -> Card:

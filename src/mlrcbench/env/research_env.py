@@ -87,6 +87,13 @@ class ResearchEnv(ToolCalls, gymnasium.Env[dict[str, Any], Any]):
         self._keeper = EpisodeKeeper(self.competition, self.settings, folder)
         self.observation: Observation | None = None  # the last observation, in its parts
 
+    def __repr__(self) -> str:
+        episode = self._keeper.episode
+        where = "no episode"
+        if episode is not None:
+            where = f"instance {episode.instance.seed}, step {episode.state.steps} of {self.budget.steps}"
+        return f"<ResearchEnv {self.competition.id}, {self.tier.name}: {where}>"
+
     @override
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -341,6 +348,18 @@ class ResearchEnv(ToolCalls, gymnasium.Env[dict[str, Any], Any]):
         )
 
 
-def make(competition: str | Competition, **options: Any) -> ResearchEnv:
-    """Make an environment; `options` are those of `ResearchEnv`."""
-    return ResearchEnv(competition, **options)
+@names_settings
+def make(
+    competition: str | Competition,
+    *,
+    instances: int | Iterable[int] = 1,
+    records: str | Path | None = None,
+    render_mode: str | None = None,
+    **options: Any,
+) -> ResearchEnv:
+    """Make an environment, for example `make("llm-merging", budget={"steps": 10})`; see `ResearchEnv`.
+
+    Raises:
+        RegistryError: The competition or an option is not valid; the message says what is.
+    """
+    return ResearchEnv(competition, instances=instances, records=records, render_mode=render_mode, **options)

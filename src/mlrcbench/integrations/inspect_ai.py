@@ -153,7 +153,13 @@ def _make_task(card: mlrcbench.Card) -> Callable[..., Task]:
     ) -> Task:
         parts = {"steps": steps, "evaluations": evaluations, "seconds": seconds}
         budget = {name: number for name, number in parts.items() if number is not None}
-        options = {"tier": tier, "sandbox": kind, "reward": reward, "final": final, "secret": secret}
+        options: dict[str, Any] = {
+            "tier": tier,
+            "sandbox": kind,
+            "reward": reward,
+            "final": final,
+            "secret": secret,
+        }
         mlrcbench.make(card.id, **options, budget=budget or None).close()  # wrong options fail here
         return Task(
             dataset=[_sample(card, instance) for instance in range(first, first + instances)],

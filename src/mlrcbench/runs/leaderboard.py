@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mlrcbench.aggregates import Interval, bootstrap, interquartile_mean, mean_of_all
 from mlrcbench.runs.results import Result
-from mlrcbench.text import table
+from mlrcbench.text import html_table, table
 
 AGAIN = "infrastructure failed, played again"
 
@@ -36,30 +36,41 @@ class Row:
     failures: dict[str, int]
 
 
-def leaderboard(results: Iterable[Result]) -> list[Row]:
+class Leaderboard(list[Row]):
+    """The rows of a leaderboard; `print` shows it as a table, and a notebook too."""
+
+    def __str__(self) -> str:
+        return table(*self._cells())
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._cells())
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        """Header and lines, improvements in percent."""
+        competitions = sorted({name for row in self for name in row.means})
+        header = ["agent", *competitions, "mean", "interquartile mean (95 %)", "success", "failures"]
+        return header, [_line(row, competitions) for row in self]
+
+
+def _line(row: Row, competitions: Sequence[str]) -> list[str]:
+    means = [f"{100 * row.means[name]:.1f}" if name in row.means else "-" for name in competitions]
+    robust = f"{100 * row.robust.value:.1f} ({100 * row.robust.lower:.1f} to {100 * row.robust.upper:.1f})"
+    failures = ", ".join(f"{count} {name}" for name, count in sorted(row.failures.items())) or "none"
+    return [row.agent, *means, f"{100 * row.mean:.1f}", robust, f"{100 * row.success:.0f} %", failures]
+
+
+def leaderboard(results: Iterable[Result]) -> Leaderboard:
     """One row per agent, the best mean first; an episode without a valid score counts as the baseline."""
     by_agent: dict[str, list[Result]] = {}
     for result in results:
         by_agent.setdefault(result.assignment.agent, []).append(result)
     rows = [_row(agent, played) for agent, played in by_agent.items()]
-    return sorted(rows, key=lambda row: row.mean, reverse=True)
+    return Leaderboard(sorted(rows, key=lambda row: row.mean, reverse=True))
 
 
 def leaderboard_table(results: Sequence[Result]) -> str:
     """The leaderboard for a terminal, improvements in percent."""
-    competitions = sorted({result.assignment.competition for result in results})
-    header = ["agent", *competitions, "mean", "interquartile mean (95 %)", "success", "failures"]
-    lines = []
-    for row in leaderboard(results):
-        cells = [f"{100 * row.means[name]:.1f}" if name in row.means else "-" for name in competitions]
-        robust = (
-            f"{100 * row.robust.value:.1f} ({100 * row.robust.lower:.1f} to {100 * row.robust.upper:.1f})"
-        )
-        failures = ", ".join(f"{count} {name}" for name, count in sorted(row.failures.items())) or "none"
-        lines.append(
-            [row.agent, *cells, f"{100 * row.mean:.1f}", robust, f"{100 * row.success:.0f} %", failures]
-        )
-    return table(header, lines)
+    return str(leaderboard(results))
 
 
 def _row(agent: str, results: Sequence[Result]) -> Row:

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlrcbench.aggregates import succeeded
-from mlrcbench.errors import RecordError
+from mlrcbench.errors import RecordError, shortened
 from mlrcbench.llm import Usage
 from mlrcbench.runs.plan import EPISODES, Assignment, read_assignments
 from mlrcbench.score import Score
 from mlrcbench.storage.durable import replace_text, sync_folder
 from mlrcbench.storage.record import EvaluationRecord, Header, StepRecord, read_rows
 from mlrcbench.storage.strict import bounds, json_list, open_regular, parse_object, read_dataclass
+from mlrcbench.text import one_line, percent
 
 RESULT = "result.json"
 ATTEMPT = "attempt.json"
@@ -75,6 +76,13 @@ class Result:
     usage: dict[str, Any] | None = None
     limit: float | None = None
     attempts: tuple[Result, ...] = ()
+
+    def __repr__(self) -> str:
+        one = self.assignment
+        which = f"{one.agent}, {one.competition}, instance {one.instance}, trial {one.trial}"
+        gain = percent(self.improvement, self.improvement_error)
+        reason = f" ({shortened(one_line(self.reason))})" if self.reason else ""
+        return f"<Result of {which}: {self.outcome}{reason}, {gain}>"
 
     @property
     def improvement(self) -> float:

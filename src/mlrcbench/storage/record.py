@@ -30,7 +30,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from mlrcbench.__version__ import __version__
@@ -216,8 +215,7 @@ class Recorder:
         """Append a row as one line.
 
         Raises:
-            SandboxError: The line cannot be written, for example because the disk is full. The record then
-                still ends with the line before it.
+            SandboxError: The disk is full, for example; the record still ends with the line before it.
         """
         line = json.dumps({"kind": _KIND_OF[type(row)], **to_json(row)}, ensure_ascii=True, allow_nan=False)
         self.write_lines(f"{line}\n".encode("ascii"))
@@ -265,9 +263,7 @@ class Recorder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close(Footer("closed"))
 
 
@@ -288,6 +284,10 @@ class Record:
     steps: tuple[StepRecord, ...]
     evaluations: tuple[EvaluationRecord, ...]
     footer: Footer | None
+
+    def __repr__(self) -> str:
+        place = f"{self.header.competition}, instance {self.header.instance}"
+        return f"<Record of {place}: {len(self.steps)} steps, {len(self.evaluations)} evaluations>"
 
 
 def read_record(directory: str | Path) -> Record:
