@@ -46,7 +46,7 @@ def test_the_template_knows_what_fresh_points_do(tmp_path: Path) -> None:
         np.save(tmp_path / "y.npy", 2.0 * x + 0.1 * rng.normal(size=100))
         np.save(tmp_path / "predictions.npy", np.zeros(100))
         score = template.score(tmp_path, tmp_path)
-        values.append(score.value)
+        values.append(score.value or 0.0)
         errors.append(score.error or 0.0)
     assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.1)
 
@@ -122,12 +122,12 @@ def test_temporal_leaves_groups_of_videos_out() -> None:
     left_out = [
         mean(*(table[group[table[:, 0].astype(int)] != out] for table in (rows, truth))) for out in range(16)
     ]
-    tables = [temporal.Segments.from_rows(table) for table in (rows, truth)]  # type: ignore[arg-type]
-    error = temporal.standard_error(*tables, 51)
+    ours, theirs = (temporal.Segments.from_rows(table) for table in (rows, truth))  # type: ignore[arg-type]
+    error = temporal.standard_error(ours, theirs, 51)
     assert error == pytest.approx(jackknife(left_out))
     assert error is not None
     assert error > 0.0
-    assert temporal.standard_error(*tables, 31) is None
+    assert temporal.standard_error(ours, theirs, 31) is None
 
 
 def test_llm_merging_draws_names() -> None:
