@@ -36,7 +36,7 @@ def _card(log: Path) -> tuple[Path, str]:
         part = between(measurements, split, errors)
         if part is None:
             raise ValueError(f"{log} has no standard error on {split}")
-        entry = f"between = {part:.2g}, "
+        entry = f"between = {float(f'{part:.2g}')}, "
         place = re.compile(
             rf"(\[tiers\.mini\.anchors\.{split}\]\nbaseline = {{[^\n]*?)(?:between = [^,]*, )?(source = )"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mlrcbench.runs import Assignment, Result, leaderboard, read_results, run
 from mlrcbench.runs.report import summarise
 from mlrcbench.runs.report.gap_figure import draw_gaps, gains
 from mlrcbench.runs.report.tables import to_markdown
+from mlrcbench.runs.results import read_result, write_result
 from mlrcbench.score import Score
 
 RATE = 0.05  # of false successes, as docs/metrics.md states it
@@ -96,3 +98,12 @@ def test_an_agent_reads_the_error_of_its_evaluation(tmp_path: Path) -> None:
         lines = (env.record / "record.jsonl").read_text().splitlines()
     (evaluation,) = [row for row in map(json.loads, lines) if row["kind"] == "evaluation"]
     assert evaluation["score"]["error"] == score["error"]
+
+
+def test_a_foreign_result_cannot_claim_an_error_that_breaks_a_figure(tmp_path: Path) -> None:
+    """It is left out like one with too large an improvement; without the claim it is read."""
+    one = dataclasses.replace(result("a", 0, 0.5, 0.1), folder=tmp_path)
+    write_result(one)
+    assert read_result(tmp_path) == one
+    write_result(dataclasses.replace(one, test={**(one.test or {}), "improvement_error": 1e200}))
+    assert read_result(tmp_path) is None

@@ -265,7 +265,7 @@ def _values(measurements: list[Measurement]) -> list[tuple[object, ...]]:
 
 
 def test_what_items_do_not_explain_lies_between_instances() -> None:
-    """The baseline's variance over instances, less its errors' mean square; never negative, never invented."""
+    """The baseline's variance over instances, less its mean squared error; never negative or invented."""
 
     def measured(
         method: str, instance: int, value: float, error: float | None, repeat: int = 0

@@ -26,6 +26,7 @@ from typing import Any
 import mlrcbench
 
 _MODULES = (
+    "aggregates.py",
     "artefacts/__init__.py",
     "artefacts/collected.py",
     "errors.py",

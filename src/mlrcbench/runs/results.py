@@ -274,7 +274,8 @@ def _read(folder: Path, path: Path) -> Result | None:
         if stored.record is not None and not _is_record(stored.record):
             raise ValueError("its record does not lie in its folder")
         scores = stored.dev if stored.test is None else (stored.test, *stored.dev)
-        if any(abs(score.improvement or 0.0) > _MAX_IMPROVEMENT for score in scores):
+        figures = [one for score in scores for one in (score.improvement, score.improvement_error)]
+        if any(abs(figure or 0.0) > _MAX_IMPROVEMENT for figure in figures):
             raise ValueError("a score in it is too large")
         money = stored.usage.money if stored.usage else None
         if max(abs(stored.seconds), abs(money or 0.0)) > _MAX_COST:

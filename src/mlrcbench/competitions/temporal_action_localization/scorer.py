@@ -239,15 +239,15 @@ def score(artefacts: Path, answers: Path) -> Score:
 def standard_error(guess: Segments, truth: Segments, videos: int) -> float | None:
     """The standard error of the mAP, over the draw of videos.
 
-    A video is what is drawn; its segments compete for one ranking and are not independent. Videos are left
-    out in groups, every sixteenth one together, because the ranking must be judged again each time.
+    A video is what is drawn; its segments compete for one ranking and are not independent. Every fortieth
+    video is left out together, because the ranking must be judged again each time.
 
     Args:
         guess: Submitted segments.
         truth: True segments.
         videos: Number of videos; fewer than two for each group give None.
     """
-    groups = 16
+    groups = 40
     if videos < 2 * groups:
         return None
     guess = guess.take(np.argsort(-guess.score, kind="stable"))
