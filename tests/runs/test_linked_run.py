@@ -12,7 +12,7 @@ from mlrcbench.runs import read_results, run
 
 
 def test_a_run_behind_a_link_loses_no_episode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its results have their records, and its files are read through the link as well as through the folder."""
+    """Its results have their records, and its files are read through the link and through the folder."""
     real, link = tmp_path / "real", tmp_path / "link"
     real.mkdir()
     link.symlink_to(real)
