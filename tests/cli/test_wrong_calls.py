@@ -13,7 +13,7 @@ import pytest
 import mlrcbench
 from mlrcbench.agents.scripted import ScriptedAgent
 from mlrcbench.cli import main
-from mlrcbench.runs import run
+from mlrcbench.runs import read_results, run
 from mlrcbench.text import one_line, printable, table
 from tests.runs.exports.test_exports import played
 
@@ -42,6 +42,14 @@ def played_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("run _template --agent external:", "has no command"),
         ("run _template --agent external: --out {tmp}/run", "has no command"),
+        ("run _template --agent external:''", "has no command"),
+        ("run _template --agent external:no-such-program", "'no-such-program' of an agent cannot be found"),
+        ("run _template --agent external:{tmp}/file --out {tmp}/run", "may not be run"),
+        ("run _template --out {tmp}/run --instances 99999999999", "at most 1,000,000 episodes"),
+        ("run _template --agent react:m --timeout nan", "timeout must be a finite number above 0, not nan"),
+        ("run _template --agent react:m --timeout 0", "timeout must be a finite number above 0, not 0.0"),
+        ("run _template --agent react:m --temperature inf", "temperature must be a finite number"),
+        ("run _template --agent react:m --money-budget -1", "money_budget must be a finite number above 0"),
         ("run _template --out {tmp}/file/run", "{tmp}/file/run of the run cannot be written"),
         ("run _template --out {tmp}/file", "{tmp}/file of the run cannot be written"),
         ("run _template --records {tmp}/file/x", "{tmp}/file/x"),
@@ -110,6 +118,40 @@ def test_a_wrong_call_gets_a_sentence(
     if line.startswith("show"):
         assert out == ""
     assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "_template", "--out", ""], "--out: a path is expected"),
+        (["run", "_template", "--records", ""], "--records: a path is expected"),
+        (["report", ""], "a path is expected"),
+        (["export", "chat", "x", "--out", ""], "a path is expected"),
+        (["run", "_template", "--agent", "react:m", "--base-url", ""], "base_url (--base-url) is empty"),
+    ],
+)
+def test_an_empty_value_is_refused(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It comes from a variable of a shell that is not set, and means neither this folder nor a default."""
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call(capsys, *arguments)
+    assert status == 2, err
+    assert message in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("streams", [">&- 2>&-", "<&- >&- 2>&-", ">/dev/null 2>/dev/full"])
+def test_a_run_needs_no_stream(streams: str, tmp_path: Path) -> None:
+    """Where the caller has closed them, or what shows progress cannot be written, the episodes are played."""
+    command = f"{sys.executable} -m mlrcbench run _template --agent baseline --out {tmp_path}/run {streams}"
+    assert subprocess.run(["bash", "-c", command], check=False).returncode == 0
+    (result,) = read_results(tmp_path / "run")
+    assert (result.outcome, result.attempts) == ("played", ())
 
 
 def test_a_missing_key_is_said_before_an_instance_is_built(

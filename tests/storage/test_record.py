@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 
 import mlrcbench
 from mlrcbench import Evaluate, ReadFile, Run, Submit, WriteFile
+from mlrcbench.errors import SandboxError
 from mlrcbench.storage.record import Footer, Recorder
 from tests.env.test_research_env import PERFECT, make
 
@@ -198,3 +201,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(mlrcbench.DataError, match="set records="):
         Recorder(tmp_path / "file" / "record")
+
+
+def test_a_record_that_is_deleted_ends_the_episode(env: mlrcbench.ResearchEnv) -> None:
+    """The failure is that of the machine, and is not found only when somebody looks for the record."""
+    env.step(Run("true"))
+    assert env.record is not None
+    shutil.rmtree(env.record)
+    with pytest.raises(SandboxError, match="was deleted while it was being written"):
+        env.step(Run("true"))
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(Run("true"))

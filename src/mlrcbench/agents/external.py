@@ -25,7 +25,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from mlrcbench.errors import AgentError
+from mlrcbench.errors import AgentError, RegistryError
 from mlrcbench.protocol.actions import MAX_JSON_CHARS
 from mlrcbench.sandbox.fork_client import helper_command
 
@@ -45,6 +45,18 @@ class ExternalAgent:
         self.seconds = seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._rest = b""
+
+    def check(self) -> None:
+        """Check that there is such a program here.
+
+        Raises:
+            RegistryError: There is none, or it may not be run.
+        """
+        if shutil.which(self.command[0]) is None:
+            raise RegistryError(
+                f"the program {self.command[0]!r} of an agent cannot be found here, or may not be run: "
+                "give its path, install it, or set its mode with chmod +x"
+            )
 
     def act(self, observation: dict[str, Any], info: dict[str, Any]) -> str:
         """Send the observation and wait for the program's line.
@@ -79,8 +91,10 @@ class ExternalAgent:
         self.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        if shutil.which(self.command[0]) is None:
-            raise AgentError(f"the agent {self.command} cannot be started: there is no such program")
+        try:
+            self.check()
+        except RegistryError as error:
+            raise AgentError(f"the agent {self.command} cannot be started: {error}") from None
         starting: Future[subprocess.Popen[bytes]] = Future()
         threading.Thread(target=self._start_and_stay, args=(starting,), daemon=True).start()
         try:

@@ -123,7 +123,7 @@ def check_name(name: str, options: LlmOptions) -> None:
             raise RegistryError(
                 f"the agent {name!r} cannot be split into a command and its arguments: {error}"
             ) from None
-        if not command:
+        if not (command and command[0]):
             raise RegistryError(f"the agent {name!r} has no command: write {EXTERNAL}COMMAND")
         return
     if is_python(name):
@@ -175,8 +175,11 @@ def check_ready(name: str, options: LlmOptions) -> None:
 
     Raises:
         EndpointError: A language model's key, price or package is missing.
-        RegistryError: A class of Python cannot be imported.
+        RegistryError: No agent has this name, or its class cannot be imported, or its program not be run.
     """
+    check_name(name, options)
+    if name.startswith(EXTERNAL):
+        ExternalAgent(name.removeprefix(EXTERNAL)).check()
     if is_python(name):
         check_importable(name)
     if is_model(name):

@@ -26,8 +26,9 @@ from mlrcbench.catalog.instances import Instance, Recipe, build_instance, is_bui
 from mlrcbench.catalog.ladder import FILE as LADDER_FILE
 from mlrcbench.catalog.ladder import Rung, read_ladder
 from mlrcbench.catalog.seal import repair
-from mlrcbench.errors import CardError, DataError
+from mlrcbench.errors import CardError, DataError, shown
 from mlrcbench.sandbox.folders import MOVE_HOME, home, resolved, usable
+from mlrcbench.storage.strict import MAX_INTEGER
 from mlrcbench.storage.trees import TreeLimits, walk
 from mlrcbench.text import html_table, percent
 
@@ -221,8 +222,10 @@ class Competition:
     def _place(self, seed: int, tier: str, secret: str | None) -> tuple[str, bytes, Path]:
         """Kind of secret, instance key and folder of an instance."""
         real = bool(self.card.tier(tier).sources)
-        if seed < 0:
-            raise DataError(f"an instance's seed must be a whole number of at least 0, not {seed}")
+        if not 0 <= seed <= MAX_INTEGER:
+            raise DataError(
+                f"an instance's seed must be a whole number of at least 0 and below 2**63, not {shown(seed)}"
+            )
         # Real data needs no secret; with the installation's, nobody can guess the path of its folder.
         kind, secret_bytes = read_secret(None if real else secret)
         kind = "none" if real else kind

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import mlrcbench
-from mlrcbench.cli.options import AddCommand, add_common_options, count
+from mlrcbench.cli.options import AddCommand, a_path, add_common_options, count
 from mlrcbench.cli.progress import Progress, say
 from mlrcbench.sandbox import KINDS
 from mlrcbench.score import SPLITS
@@ -94,13 +93,15 @@ def add_author_commands(add: AddCommand) -> None:
         default=10,
         help="number of instances of the public secret, from 0 (default 10)",
     )
-    calibrate.add_argument("--methods", type=Path, help="folder of further methods, with a ladder.toml")
+    calibrate.add_argument("--methods", type=a_path, help="folder of further methods, with a ladder.toml")
     calibrate.add_argument(
         "--ladder-instances", type=count, help="number of instances for those (default: the same)"
     )
     calibrate.add_argument(
         "--repeats", type=count, default=2, help="runs on the first two instances (default 2)"
     )
-    calibrate.add_argument("--out", type=Path, help="folder for calibration.jsonl (continued) and ladder.svg")
+    calibrate.add_argument(
+        "--out", type=a_path, help="folder for calibration.jsonl (continued) and ladder.svg"
+    )
     calibrate.add_argument("--sandbox", choices=KINDS, default="auto", help="kind of sandbox (default: auto)")
     calibrate.add_argument("--quiet", action="store_true", help="show no progress lines")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from pathlib import Path
 
-from mlrcbench.cli.options import AddCommand, add_common_options, count
+from mlrcbench.cli.options import AddCommand, a_path, add_common_options, count
 from mlrcbench.cli.progress import Progress, say
 from mlrcbench.runs.board import write_board
 from mlrcbench.runs.bundles import (
@@ -29,27 +28,29 @@ from mlrcbench.text import one_line, table
 def add_bundle_commands(add: AddCommand) -> None:
     """Add `bundle`, `verify`, `retest` and `board`."""
     bundle = add("bundle", _bundle, "Put an agent's results into one file that others can check.")
-    bundle.add_argument("run", type=Path, help="the directory of a run")
-    bundle.add_argument("--out", type=Path, required=True, metavar="FILE.mlrc", help="file to write")
+    bundle.add_argument("run", type=a_path, help="the directory of a run")
+    bundle.add_argument("--out", type=a_path, required=True, metavar="FILE.mlrc", help="file to write")
     bundle.add_argument("--agent", help="the agent; needed if the run has several")
-    bundle.add_argument("--card", type=Path, metavar="FILE", help="a TOML file that says who made the agent")
+    bundle.add_argument(
+        "--card", type=a_path, metavar="FILE", help="a TOML file that says who made the agent"
+    )
     add_common_options(bundle)
     check = add("verify", _verify, "Check that a bundle is complete and keeps the rules of a board.")
-    check.add_argument("bundle", type=Path, help="a file that mlrcbench bundle wrote")
-    check.add_argument("--policy", type=Path, metavar="FILE", help="a TOML file that says what is accepted")
-    check.add_argument("--json", type=Path, help="write all checks as JSON")
+    check.add_argument("bundle", type=a_path, help="a file that mlrcbench bundle wrote")
+    check.add_argument("--policy", type=a_path, metavar="FILE", help="a TOML file that says what is accepted")
+    check.add_argument("--json", type=a_path, help="write all checks as JSON")
     add_common_options(check)
     again = add("retest", _retest, "Evaluate a bundle's final states on instances that its agent never saw.")
-    again.add_argument("bundle", type=Path, help="a file that mlrcbench bundle wrote")
+    again.add_argument("bundle", type=a_path, help="a file that mlrcbench bundle wrote")
     again.add_argument(
         "--instances", type=count, default=5, help="how many fresh instances, at least 2 (default: 5)"
     )
     again.add_argument("--sandbox", choices=KINDS, default="auto", help="kind of sandbox (default: auto)")
-    again.add_argument("--json", type=Path, help="write all figures as JSON")
+    again.add_argument("--json", type=a_path, help="write all figures as JSON")
     add_common_options(again)
     board = add("board", _board, "Write a static page over many bundles.")
-    board.add_argument("folder", type=Path, help="a folder of bundles, and of what verify and retest wrote")
-    board.add_argument("--out", type=Path, required=True, metavar="SITE", help="folder to write")
+    board.add_argument("folder", type=a_path, help="a folder of bundles, and of what verify and retest wrote")
+    board.add_argument("--out", type=a_path, required=True, metavar="SITE", help="folder to write")
     board.add_argument("--title", default="Board", help="title of the page (default: Board)")
     board.add_argument("--quiet", action="store_true", help="show no progress lines")
 

@@ -22,7 +22,7 @@ from mlrcbench.catalog.readiness import (
     gpu_memory_mb,
     size_text,
 )
-from mlrcbench.cli.options import AddCommand, add_instance_options, count, natural
+from mlrcbench.cli.options import AddCommand, a_path, add_instance_options, count, natural
 from mlrcbench.cli.progress import Progress, say
 from mlrcbench.errors import DataError, MlrcbenchError
 from mlrcbench.sandbox import isolation_report
@@ -46,8 +46,10 @@ def add_catalog_commands(add: AddCommand) -> None:
     ahead.add_argument("--instances", type=count, default=1, help="number of instances (default 1)")
     ahead.add_argument("--first", type=natural, default=0, help="seed of the first instance (default 0)")
     ahead.add_argument("--jobs", type=count, default=1, help="how many are built at once (default 1)")
-    ahead.add_argument("--data", type=Path, help="full tier: a folder that holds the raw data already")
-    ahead.add_argument("--cache", type=Path, help="full tier: where downloads go (default: mlrcbench's home)")
+    ahead.add_argument("--data", type=a_path, help="full tier: a folder that holds the raw data already")
+    ahead.add_argument(
+        "--cache", type=a_path, help="full tier: where downloads go (default: mlrcbench's home)"
+    )
 
 
 def add_doctor_command(add: AddCommand) -> None:

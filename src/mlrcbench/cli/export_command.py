@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mlrcbench.cli.options import AddCommand, add_settings, count, natural
+from mlrcbench.cli.options import AddCommand, a_path, add_settings, count, natural
 from mlrcbench.cli.progress import say
 from mlrcbench.errors import RecordError
 from mlrcbench.integrations.harbor import export_harbor, export_harbor_dataset
@@ -24,8 +24,8 @@ def add_export_command(add_command: AddCommand) -> None:
 
     def add(name: str, help: str, out: str, write: Callable[[Sequence[ExportedEpisode], Path], str]) -> None:
         parser = formats.add_parser(name, help=help, description=help)
-        parser.add_argument("records", type=Path, nargs="+", metavar="RECORD", help="a record, or a run")
-        parser.add_argument("--out", type=Path, required=True, help=out)
+        parser.add_argument("records", type=a_path, nargs="+", metavar="RECORD", help="a record, or a run")
+        parser.add_argument("--out", type=a_path, required=True, help=out)
         parser.set_defaults(write=write)
 
     add("chat", "Write conversations as JSON lines, for training.", "file to write", _chat)
@@ -33,12 +33,12 @@ def add_export_command(add_command: AddCommand) -> None:
     for tracker in TRACKERS:
         text = f"Log the episodes of a run with {tracker}, each as a run of its own."
         parser = formats.add_parser(tracker, help=text, description=text)
-        parser.add_argument("run", type=Path, help="a run's directory")
+        parser.add_argument("run", type=a_path, help="a run's directory")
         parser.add_argument("--project", default="mlrcbench", help="the project (default: mlrcbench)")
         parser.set_defaults(command=_track, tracker=tracker)
     harbor = formats.add_parser("harbor", help=_HARBOR_HELP, description=_HARBOR_HELP)
     harbor.add_argument("id", help="a competition's id")
-    harbor.add_argument("directory", type=Path, help="folder of the task")
+    harbor.add_argument("directory", type=a_path, help="folder of the task")
     harbor.add_argument("--instance", type=natural, default=0, help="seed of the instance (default 0)")
     harbor.add_argument("--instances", type=count, help="write a dataset of so many, from --instance on")
     harbor.add_argument(

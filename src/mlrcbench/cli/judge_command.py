@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from mlrcbench.cli.options import AddCommand, count
+from mlrcbench.cli.options import AddCommand, a_path, count
 from mlrcbench.cli.progress import Bar, say
 from mlrcbench.cli.run_command import bill
 from mlrcbench.errors import RunError
@@ -32,7 +32,7 @@ _HELP = "Let language models rate the ideas of episodes, and compare the ratings
 def add_judge_command(add: AddCommand) -> None:
     """Add `judge`."""
     parser = add("judge", _judge, _HELP)
-    parser.add_argument("run", type=Path, nargs="+", help="directories of runs")
+    parser.add_argument("run", type=a_path, nargs="+", help="directories of runs")
     parser.add_argument("--model", nargs="+", required=True, help="name of the judge; several are possible")
     parser.add_argument(
         "--explainer-model", help="the model that explains the code (default: the first judge)"
@@ -49,7 +49,7 @@ def add_judge_command(add: AddCommand) -> None:
     parser.add_argument("--jobs", type=count, default=1, help="episodes at a time (default 1)")
     parser.add_argument("--money-budget", type=float, help="US dollars that each model may cost from now on")
     parser.add_argument("--prices", help="a file of prices, which is read before the shipped prices")
-    parser.add_argument("--out", type=Path, help="folder of the study (default: judge/ in the first run)")
+    parser.add_argument("--out", type=a_path, help="folder of the study (default: judge/ in the first run)")
     parser.add_argument("--quiet", action="store_true", help="show no progress lines")
 
 

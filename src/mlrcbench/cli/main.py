@@ -39,6 +39,7 @@ _ADVICE = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # a stream of the caller's
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -60,6 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = error.filename2 or error.filename
         reason = f"{'' if place is None else f'{os.fsdecode(place)}: '}{error.strerror or error}"
         return _refuse(f"{reason}; {_ADVICE.get(error.errno or 0, 'name another path, or change this one')}")
+
+
+def _open_missing_streams() -> None:
+    """Put /dev/null where the caller has closed a standard stream, so that no other file gets its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it takes the lowest free number
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 (the interpreter closes it)
 
 
 def _refuse(reason: str) -> int:

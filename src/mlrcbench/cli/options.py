@@ -35,6 +35,17 @@ def natural(text: str) -> int:
     return _number(text, 0)
 
 
+def a_path(text: str) -> Path:
+    """A path, from a text of the command line; an empty one would be the folder in which the command runs.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is empty.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("a path is expected, not an empty text; '.' is this folder")
+    return Path(text)
+
+
 def _number(text: str, least: int) -> int:
     try:
         number = int(text)
@@ -87,7 +98,7 @@ def add_settings(parser: argparse.ArgumentParser, *names: str) -> None:
                 "--evaluations", type=count, help="evaluations of an episode, like --budget evaluations=N"
             )
         if option.name == "secret":
-            parser.add_argument("--secret-file", type=Path, metavar="FILE", help=_SECRET_FILE_HELP)
+            parser.add_argument("--secret-file", type=a_path, metavar="FILE", help=_SECRET_FILE_HELP)
 
 
 def read_secret_options(options: argparse.Namespace, *, visible: bool) -> None:

@@ -7,6 +7,7 @@ commands, names of files, outputs and reasons, and none of these may command the
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
 import threading
@@ -25,8 +26,18 @@ _BAR_CHARS = 60  # of a line, for the bar itself
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Print a text of one or more lines on standard output, or on standard error."""
-    print(printable(text), file=sys.stderr if error else sys.stdout, flush=True)
+    """Print a text of one or more lines on standard output, or on standard error, where it may be lost.
+
+    Raises:
+        OSError: Standard output cannot be written.
+    """
+    if not error:
+        print(printable(text), flush=True)
+        return
+    try:
+        print(printable(text), file=sys.stderr, flush=True)
+    except OSError:  # a full disk, or a terminal that is gone, must not end what is only reported there
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (the interpreter closes it)
 
 
 def columns() -> int:
@@ -158,7 +169,8 @@ class Bar:
     def advance(self, line: str, *, error: bool = False) -> None:
         """Count one more part, and print a line above the bar, unless it is empty."""
         if line:
-            self._bar.write(one_line(line), file=sys.stderr if error else sys.stdout)
+            with tqdm.external_write_mode():
+                say(one_line(line), error=error)
         self._bar.update()
 
     def begin_at(self, count: int, total: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mlrcbench.cli.options import AddCommand, add_common_options
+from mlrcbench.cli.options import AddCommand, a_path, add_common_options
 from mlrcbench.cli.progress import Progress, say
 from mlrcbench.env.replay import replay, rescore
 from mlrcbench.errors import RecordError
@@ -19,12 +19,12 @@ from mlrcbench.text import percent, table
 def add_record_commands(add: AddCommand) -> None:
     """Add `replay` and `score`."""
     again = add("replay", _replay, "Play a record's actions again and compare the results.")
-    again.add_argument("directory", type=Path, help="a record")
+    again.add_argument("directory", type=a_path, help="a record")
     again.add_argument("--sandbox", choices=KINDS, help="kind of sandbox (default: the strongest here)")
-    again.add_argument("--records", type=Path, help="folder for the replay's record")
+    again.add_argument("--records", type=a_path, help="folder for the replay's record")
     add_common_options(again)
     score = add("score", _score, "Score a record's artefacts again.")
-    score.add_argument("directory", type=Path, help="a record")
+    score.add_argument("directory", type=a_path, help="a record")
     add_common_options(score)
 
 

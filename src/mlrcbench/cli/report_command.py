@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from mlrcbench.cli.judge_command import read_judgements
-from mlrcbench.cli.options import AddCommand
+from mlrcbench.cli.options import AddCommand, a_path
 from mlrcbench.cli.progress import Progress, say
 from mlrcbench.errors import RunError
 from mlrcbench.runs import Result, leaderboard_table, read_results
@@ -27,15 +27,15 @@ from mlrcbench.storage.durable import replace_text
 def add_report_command(add: AddCommand) -> None:
     """Add `report`."""
     report = add("report", _report, "Show results.")
-    report.add_argument("run", type=Path, nargs="*", help="directories of runs")
+    report.add_argument("run", type=a_path, nargs="*", help="directories of runs")
     report.add_argument("--paper", action="store_true", help="also show the results of MLRC-Bench's paper")
     report.add_argument(
         "--process", action="store_true", help="also show how the agents worked; docs/metrics.md explains it"
     )
-    report.add_argument("--html", type=Path, help="write one page with everything, to open in a browser")
-    report.add_argument("--markdown", type=Path, help="write the tables as Markdown")
-    report.add_argument("--csv", type=Path, help="write one line per episode")
-    report.add_argument("--json", type=Path, help="write all figures as JSON")
+    report.add_argument("--html", type=a_path, help="write one page with everything, to open in a browser")
+    report.add_argument("--markdown", type=a_path, help="write the tables as Markdown")
+    report.add_argument("--csv", type=a_path, help="write one line per episode")
+    report.add_argument("--json", type=a_path, help="write all figures as JSON")
     report.add_argument("--title", help="title of the page (default: the directories' names)")
     report.add_argument("--quiet", action="store_true", help="show no progress lines")
 

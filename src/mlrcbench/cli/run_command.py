@@ -33,6 +33,7 @@ from mlrcbench.catalog.ladder import standing
 from mlrcbench.cli.live import EpisodeWatch, RunWatch
 from mlrcbench.cli.options import (
     AddCommand,
+    a_path,
     add_running_options,
     add_settings,
     count,
@@ -59,8 +60,8 @@ def add_run_command(add: AddCommand) -> None:
     run.add_argument("--agent", nargs="+", default=["reference"], help=agents)
     run.add_argument("--instance", type=natural, help="without --out: seed of the instance (default 0)")
     run.add_argument("--seed", type=natural, help="without --out: seed of the reset (default 0)")
-    run.add_argument("--records", type=Path, help="without --out: folder for the record")
-    run.add_argument("--out", type=Path, help="directory of the run, which is created or continued")
+    run.add_argument("--records", type=a_path, help="without --out: folder for the record")
+    run.add_argument("--out", type=a_path, help="directory of the run, which is created or continued")
     run.add_argument("--instances", type=count, help="with --out: number of instances, from 0 (default 1)")
     run.add_argument("--trials", type=count, help="with --out: episodes on each instance (default 1)")
     run.add_argument(
@@ -81,7 +82,7 @@ def _add_model_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--base-url", help="address of an OpenAI-compatible API (default: OpenAI's own)")
     group.add_argument("--key-variable", help="environment variable of the key (default: OPENAI_API_KEY)")
     group.add_argument("--style", choices=STYLES, help="how the model acts (default: tools)")
-    group.add_argument("--idea", type=Path, help="a file with a research idea to try")
+    group.add_argument("--idea", type=a_path, help="a file with a research idea to try")
     group.add_argument("--token-budget", type=count, help="tokens that an episode may use")
     group.add_argument("--money-budget", type=float, help="US dollars that an episode may cost")
     group.add_argument("--prices", help="a file of prices, which is read before the shipped prices")

@@ -8,11 +8,10 @@ import importlib
 import os
 import secrets
 import threading
-from pathlib import Path
 from typing import Any
 
 import mlrcbench
-from mlrcbench.cli.options import AddCommand, add_settings, count, natural, read_settings
+from mlrcbench.cli.options import AddCommand, a_path, add_settings, count, natural, read_settings
 from mlrcbench.integrations.serving.episodes import ServerLimits, SessionTable
 
 TOKEN, CONTROL_TOKEN = "MLRCBENCH_TOKEN", "MLRCBENCH_CONTROL_TOKEN"
@@ -49,7 +48,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", help="a competition's id")
     parser.add_argument("--instance", type=natural, default=0, help="seed of the instance (default 0)")
     add_settings(parser)
-    parser.add_argument("--records", type=Path, help="folder for the records")
+    parser.add_argument("--records", type=a_path, help="folder for the records")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default: this machine only)")
     limits = ServerLimits()
     parser.add_argument(

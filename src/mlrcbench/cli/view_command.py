@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import mlrcbench
-from mlrcbench.cli.options import AddCommand, natural
+from mlrcbench.cli.options import AddCommand, a_path, natural
 from mlrcbench.cli.progress import say
 from mlrcbench.runs.viewer import PageServer, Watched
 
@@ -17,7 +16,7 @@ def add_view_command(add: AddCommand) -> None:
     view.add_argument(
         "directory",
         nargs="?",
-        type=Path,
+        type=a_path,
         help="a run, a record, or a folder of records (default: this home's)",
     )
     view.add_argument(

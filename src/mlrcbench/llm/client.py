@@ -12,6 +12,7 @@ log has one line for each try. No key is in it, nor in any error.
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import threading
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from mlrcbench.errors import EndpointError
+from mlrcbench.errors import EndpointError, shown
 from mlrcbench.llm.answer import read_answer
 from mlrcbench.llm.failures import TEMPORARY, WaitError, call_errors, explain, failure_in
 from mlrcbench.llm.prices import Price, price_of, read_prices
@@ -62,8 +63,8 @@ class Endpoint:
         stream: Whether to have replies streamed, for servers that end long silent connections.
 
     Raises:
-        EndpointError: "setup": the URL is invalid, or a money budget is given for a model without
-            a price.
+        EndpointError: "setup": the URL or a number is invalid, or a money budget is given for a model
+            without a price.
     """
 
     def __init__(
@@ -83,8 +84,20 @@ class Endpoint:
         stream: bool = False,
     ) -> None:
         self.model, self.key_variable = model, key_variable
+        if base_url is not None and not base_url:
+            raise EndpointError(
+                "base_url (--base-url) is empty; leave it out to call OpenAI's own API, or give a URL, such "
+                "as http://localhost:8000/v1",
+                "setup",
+            )
         self.base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
         _check_url(self.base_url)
+        _check_number("temperature", temperature, 0.0)
+        for name, value in (("timeout", timeout), ("money_budget", money_budget)):
+            _check_number(name, value, 0.0, above=True)
+        for name, value in (("max_tokens", max_tokens), ("token_budget", token_budget)):
+            _check_number(name, value, 1)
+        _check_number("retries", retries, 0)
         self.temperature, self.max_tokens = temperature, max_tokens
         self.timeout, self.retries, self.stream = timeout, retries, stream
         self.token_budget, self.money_budget = token_budget, money_budget
@@ -296,6 +309,20 @@ def _check_url(url: str | None) -> None:
         raise EndpointError(f"base_url {url!r} is not a URL, such as http://localhost:8000/v1", "setup")
     if parts is not None and parts.username is not None:
         raise EndpointError("base_url must not hold a password: put it into the key's variable", "setup")
+
+
+def _check_number(name: str, value: float | None, least: float, *, above: bool = False) -> None:
+    """Check an option that is a finite number, or None.
+
+    Raises:
+        EndpointError: It is not one, or less than `least`, or with `above` not greater.
+    """
+    if value is None:
+        return
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or value < least or (above and value == least):
+        bound = "above" if above else "of at least"
+        raise EndpointError(f"{name} must be a finite number {bound} {least:g}, not {shown(value)}", "setup")
 
 
 def _is_openai(url: str | None) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mlrcbench.agents import Agent
-from mlrcbench.agents.named import LlmOptions, check_ready, is_python
+from mlrcbench.agents.named import EXTERNAL, LlmOptions, check_ready, is_python
 from mlrcbench.agents.python_object import Origin, distinct, name_of_object
 from mlrcbench.catalog.registry import list_competitions
 from mlrcbench.env.settings import Settings, names_settings
@@ -86,7 +86,7 @@ def run(
     settings = Settings.read(options)
     plan = Plan(tuple(names), tuple(ids), instances, trials, settings, dict(llm or {}))
     for name in names:
-        if name not in pickles:
+        if name not in pickles and not (executor == "ray" and name.startswith(EXTERNAL)):
             check_ready(name, LlmOptions.read(plan.llm))
     origins = {name: Origin.here(pickles.get(name)) for name in names if is_python(name)}
     limit = jobs if jobs is not None or executor == "ray" else 1

@@ -87,6 +87,11 @@ class Plan:
                 raise RunError(f"{name} must be a whole number, not {number!r}")
         if not (self.agents and self.competitions and self.instances >= 1 and self.trials >= 1):
             raise RunError("a run needs an agent, a competition, and at least one instance and one trial")
+        size = len(self.agents) * len(self.competitions) * self.instances * self.trials
+        if size > _MAX_EPISODES:
+            raise RunError(
+                f"a run has at most {_MAX_EPISODES:,} episodes, not {size:,}; ask for fewer of them"
+            )
 
     def __iter__(self) -> Iterator[Assignment]:
         """Trials last, so that a run that is stopped early has seen every agent."""

@@ -255,7 +255,7 @@ def what_was_recorded(folder: Path, record: Path | None, *, failed: bool) -> dic
         "test": None if test is None or failed else test.to_json(),
         "dev": [score.to_json() for score in dev],
         "steps": steps,
-        "record": None if record is None else str(record.relative_to(folder)),
+        "record": None if record is None else f"{RECORDS}/{record.name}",  # `folder` may lie behind a link
         "limit": _limit(dev, test, final) if failed and (folder / ACTED).exists() else None,
     }
 

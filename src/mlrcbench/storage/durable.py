@@ -7,10 +7,13 @@ brought to the disk as well.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+
+from mlrcbench.storage.trees import write_all
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -31,6 +34,23 @@ def replace_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(scratch, path)
     sync_folder(path.parent)
+
+
+def append(descriptor: int, content: bytes) -> None:
+    """Append to an open file that has a name; if that fails, the file stays as it was.
+
+    Raises:
+        OSError: The content cannot be written, or the file was deleted.
+    """
+    end = os.lseek(descriptor, 0, os.SEEK_CUR)
+    try:
+        write_all(descriptor, content)
+        if os.fstat(descriptor).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "it was deleted while it was being written")
+    except OSError:
+        os.ftruncate(descriptor, end)
+        os.lseek(descriptor, end, os.SEEK_SET)
+        raise
 
 
 @contextlib.contextmanager

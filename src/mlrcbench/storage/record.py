@@ -38,6 +38,7 @@ from mlrcbench.sandbox import Isolation
 from mlrcbench.sandbox.folders import MOVE_RECORDS, usable
 from mlrcbench.sandbox.ownership import Owner
 from mlrcbench.score import Score, Split
+from mlrcbench.storage.durable import append
 from mlrcbench.storage.layout import OUTPUTS, RECORD_FILE
 from mlrcbench.storage.snapshots.state import KEPT, SpendingLimits
 from mlrcbench.storage.strict import (
@@ -48,7 +49,6 @@ from mlrcbench.storage.strict import (
     read_dataclass,
     to_json,
 )
-from mlrcbench.storage.trees import write_all
 
 VERSION = 1
 # More than any episode writes: the longest action has 4 million characters, of at most 12 bytes each.
@@ -215,7 +215,7 @@ class Recorder:
         """Append a row as one line.
 
         Raises:
-            SandboxError: The disk is full, for example; the record still ends with the line before it.
+            SandboxError: The disk is full, or the record was deleted; what exists ends with a whole line.
         """
         line = json.dumps({"kind": _KIND_OF[type(row)], **to_json(row)}, ensure_ascii=True, allow_nan=False)
         self.write_lines(f"{line}\n".encode("ascii"))
@@ -228,14 +228,12 @@ class Recorder:
         """
         if not self._owner.is_here:
             raise SandboxError("the record belongs to the process that opened it; use fork() for another one")
-        end = self.position
         try:
-            write_all(self._file.fileno(), lines)
+            append(self._file.fileno(), lines)
         except OSError as error:
-            os.ftruncate(self._file.fileno(), end)
-            self._file.seek(end)
+            advice = "make room on its disk, and leave it where it is"
             raise SandboxError(
-                f"the record {self.directory} cannot be written: {error.strerror}; make room on its disk"
+                f"the record {self.directory} cannot be written: {error.strerror}; {advice}"
             ) from error
 
     def lines_from(self, position: int) -> bytes:
