@@ -81,7 +81,7 @@ def test_an_episode_shows_who_acts_how_long_and_what_the_code_prints(agent: str,
     drawn = re.split(r"[\r\n]+", text)
     evaluating = [line for line in drawn if line.startswith("step 2: evaluate [") and "epoch 1 of 9" in line]
     assert evaluating
-    assert re.search(r"\[00:0\d, at most 00:20, \d\d:\d\d of the episode left\] epoch 1 of 9", evaluating[0])
+    assert re.search(r"\[00:0\d, at most 01:00, \d\d:\d\d of the episode left\] epoch 1 of 9", evaluating[0])
     thinking = [line for line in drawn if line.startswith("step 2: the agent thinks [00:0")]
     assert "19 steps and 5 evaluations left" in thinking[0]
     submitting = [line for line in drawn if line.startswith("step 3: submit [")]
