@@ -87,8 +87,9 @@ def standard_error(truth: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> floa
         predicted: Predicted rates, of the same shape.
     """
     counts = np.zeros((2, len(truth), len(THRESHOLDS)))  # hits, and everything that is not correctly dry
-    for start in range(0, len(truth), _CHUNK):
-        part = slice(start, start + _CHUNK)
+    together = max(1, min(_CHUNK, (1 << 16) // truth[0].size))  # real sequences are larger
+    for start in range(0, len(truth), together):
+        part = slice(start, start + together)
         measured, guessed = np.asarray(truth[part]), predicted[part]
         known = ~np.isnan(measured)
         for column, threshold in enumerate(THRESHOLDS):
