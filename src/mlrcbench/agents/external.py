@@ -50,7 +50,7 @@ class ExternalAgent:
         """Check that there is such a program here.
 
         Raises:
-            RegistryError: There is none, or it may not be run.
+            RegistryError: It does not exist, or may not be run.
         """
         if shutil.which(self.command[0]) is None:
             raise RegistryError(
