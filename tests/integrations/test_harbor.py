@@ -125,6 +125,23 @@ def test_what_cannot_be_scored_gets_zero(
     assert message in output
 
 
+def test_only_carried_files_are_scored(exported: Path, workspace: Path, tmp_path: Path) -> None:
+    """Where a card names the files that an evaluation takes, others stay behind, and their size is bounded."""
+    _change(exported, carried=["*.py"], workspace_bytes=2000)
+    (workspace / "parts").mkdir()
+    (workspace / "parts" / "help.py").write_text("")
+    (workspace / "parts" / "weights.npy").write_text("learnt before" * 1000)
+    seen = (
+        "raise SystemExit(sorted(name for _, _, names in __import__('os').walk('parts') for name in names))"
+    )
+    (workspace / "method.py").write_text(seen)
+    _, output = _verify(exported, workspace, tmp_path / "logs")
+    assert "['help.py']" in output
+    (workspace / "method.py").write_text("#" * 2001)
+    _, output = _verify(exported, workspace, tmp_path / "more")
+    assert "too large together" in output
+
+
 def test_protected_files_are_restored(exported: Path, workspace: Path, tmp_path: Path) -> None:
     """The agent's entry point, data and links do not get into the evaluation."""
     (workspace / "main.py").unlink()

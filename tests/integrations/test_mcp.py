@@ -115,7 +115,8 @@ def _check_play(results: list[Any]) -> None:
     dumped = [json.loads(one.model_dump_json(by_alias=True)) for one in results]
     none, briefing, read, again, bad, unknown, submitted, late = [one["content"][0]["text"] for one in dumped]
     assert "nothing has been called yet" in none
-    assert all(part in briefing for part in ("Root mean squared error", "20 s for an evaluation", "20 steps"))
+    limit = "20 s of CPU time (60 s by the clock) for an evaluation"
+    assert all(part in briefing for part in ("Root mean squared error", limit, "20 steps"))
     assert "JSON object" not in briefing, "the actions are tools"
     assert again == read
     assert "it ended" in read, "a command that reads its input gets its end, not the protocol's bytes"

@@ -31,6 +31,7 @@ _MODULES = (
     "artefacts/collected.py",
     "errors.py",
     "score.py",
+    "text.py",
 )  # the only modules of the library that a scorer may import
 _SCHEMA = "1.4"
 _AGENT_IMAGE = """\
@@ -274,7 +275,8 @@ def _write_tests(folder: Path, competition: mlrcbench.Competition, instance: mlr
         "editable": list(card.editable),
         "artefacts": [[spec.pattern, spec.max_bytes, spec.max_files] for spec in card.artefacts],
         "seconds": tier.limits.evaluation_seconds,
-        "workspace_bytes": limits.total_bytes,
+        "carried": list(tier.carried.patterns) if tier.carried else ["*"],
+        "workspace_bytes": tier.carried.max_bytes if tier.carried else limits.total_bytes,
         "workspace_entries": limits.entries,
         "threads": tier.limits.threads,
         "baseline": anchors.baseline.value,

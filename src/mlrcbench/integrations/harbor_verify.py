@@ -130,7 +130,7 @@ def _add_work(workspace: Path, fresh: Path, settings: dict[str, Any]) -> None:
     """
     source, target = os.open(workspace, _FOLDER), os.open(fresh, _FOLDER)
     try:
-        _Copy(settings["workspace_bytes"], settings["workspace_entries"]).folder(source, target, _RESERVED)
+        _Copy(settings).folder(source, target, _RESERVED)
     except OSError as error:
         raise _NoScoreError(f"the workspace cannot be copied: {error.strerror}") from error
     finally:
@@ -142,17 +142,18 @@ class _Copy:
     """A copy of an agent's tree that never follows a link, and is bounded.
 
     Args:
-        max_bytes: Bytes of all files together.
-        max_entries: Number of files, folders and everything else together.
+        settings: Which paths are carried, the bytes of all these files together, and the number of files,
+            folders and everything else together.
     """
 
-    def __init__(self, max_bytes: int, max_entries: int) -> None:
-        self._bytes = max_bytes
-        self._entries = max_entries
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._carried = settings["carried"]
+        self._bytes = settings["workspace_bytes"]
+        self._entries = settings["workspace_entries"]
 
-    def folder(self, source: int, target: int, skipped: tuple[str, ...] = (), depth: int = 0) -> None:
+    def folder(self, source: int, target: int, skipped: tuple[str, ...] = (), base: str = "") -> None:
         """Copy the content of an open folder into another one, in which existing files stay."""
-        if depth > _MAX_DEPTH:
+        if base.count("/") > _MAX_DEPTH:
             raise _NoScoreError(f"the workspace has more than {_MAX_DEPTH} folders within each other")
         with os.scandir(source) as entries:
             for entry in entries:
@@ -162,11 +163,14 @@ class _Copy:
                 if entry.name == "__pycache__" or entry.name in skipped:
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    self._folder(entry.name, source, target, depth)
-                elif entry.is_file(follow_symlinks=False):
+                    self._folder(entry.name, source, target, f"{base}{entry.name}/")
+                elif entry.is_file(follow_symlinks=False) and self._is_carried(f"{base}{entry.name}"):
                     self._file(entry.name, source, target)
 
-    def _folder(self, name: str, source: int, target: int, depth: int) -> None:
+    def _is_carried(self, path: str) -> bool:
+        return any(fnmatch.fnmatchcase(path, pattern) for pattern in self._carried)
+
+    def _folder(self, name: str, source: int, target: int, base: str) -> None:
         inner_source = os.open(name, _FOLDER, dir_fd=source)
         try:
             with contextlib.suppress(FileExistsError):
@@ -176,7 +180,7 @@ class _Copy:
             except NotADirectoryError:  # a protected file has this name
                 return
             try:
-                self.folder(inner_source, inner_target, depth=depth + 1)
+                self.folder(inner_source, inner_target, base=base)
             finally:
                 os.close(inner_target)
         finally:
@@ -188,14 +192,14 @@ class _Copy:
             info = os.fstat(reader)
             if not stat.S_ISREG(info.st_mode):
                 return
-            self._bytes -= info.st_size
-            if self._bytes < 0:
-                raise _NoScoreError("the workspace is too large")
             try:
                 writer = os.open(name, _NEW, 0o644, dir_fd=target)
             except FileExistsError:
                 return
             with os.fdopen(writer, "wb") as copy:
+                self._bytes -= info.st_size
+                if self._bytes < 0:
+                    raise _NoScoreError("the files that an evaluation takes are too large together")
                 os.fchmod(writer, 0o755 if info.st_mode & 0o100 else 0o644)
                 remaining = info.st_size
                 while remaining > 0 and (chunk := os.read(reader, min(_CHUNK, remaining))):
