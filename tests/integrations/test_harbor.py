@@ -126,7 +126,7 @@ def test_what_cannot_be_scored_gets_zero(
 
 
 def test_only_carried_files_are_scored(exported: Path, workspace: Path, tmp_path: Path) -> None:
-    """Where a card names the files that an evaluation takes, others stay behind, and their size is bounded."""
+    """Where a card names the files that an evaluation takes, others stay behind; their size is bounded."""
     _change(exported, carried=["*.py"], workspace_bytes=2000)
     (workspace / "parts").mkdir()
     (workspace / "parts" / "help.py").write_text("")
