@@ -43,7 +43,9 @@ class Optimizer:
         rate = self.rate_sigma
         self.path_sigma = (1 - rate) * self.path_sigma + np.sqrt(rate * (2 - rate) * self.mass) * whitened
         length = np.linalg.norm(self.path_sigma)
-        expected = np.sqrt(1 - (1 - rate) ** (2 * self.generation)) * (1.4 + 2 / (len(self.mean) + 1)) * self.norm
+        expected = (
+            np.sqrt(1 - (1 - rate) ** (2 * self.generation)) * (1.4 + 2 / (len(self.mean) + 1)) * self.norm
+        )
         moving = float(length < expected)
         rate = self.rate_path
         self.path = (1 - rate) * self.path + moving * np.sqrt(rate * (2 - rate) * self.mass) * move

@@ -1,4 +1,4 @@
-"""The global half of the reference alone, on plain targets: one process and a portfolio, as scikit-optimize."""
+"""The reference's global half alone, on plain targets: a process and a portfolio, as scikit-optimize."""
 
 import recipe
 from proposers import Portfolio

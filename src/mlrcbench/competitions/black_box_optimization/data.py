@@ -1,8 +1,9 @@
-"""Generator: 60 problems a split, of which 45 are formulas and 15 are small models on tables.
+"""Generator: 60 problems a split, of which 36 are formulas and 24 are small models on tables.
 
-Each problem's search space has parameters in random order and without telling names. The scale of a problem is
+Each problem's search space has parameters in random order, whose names say nothing. The scale of a problem is
 made here: `clip`, the median loss of random points, and `best`, the smallest loss that a long search has
-found. Problems that random search finds too easy or too hard are drawn again.
+found. Problems that random search finds too easy or too hard are drawn again, and so are those in which its
+loss is a matter of luck.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mlrcbench.competitions.black_box_optimization.oracle import (
     BATCH,
     ROUNDS,
-    Floats,
-    Problem,
-    bounds,
-    loss,
-    warp,
+    Scales,
+    losses_of,
 )
 
-FORMULAS, MODELS, PRACTICE = 45, 15, 12
+FORMULAS, MODELS, PRACTICE = 36, 24, 12
 TRIALS = ROUNDS * BATCH
 _EASIEST, _HARDEST = 0.2, 0.4  # what random search leaves of the way from `clip` to `best`
+_HALFWAY, _HOPELESS = 0.05, 0.12  # a step of the long search from which so little left is too little
+_LUCK = 0.12  # the standard deviation of that
 _ROLES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "kernel ridge": [
         ("length", {"type": "real", "space": "log", "low": 0.05, "high": 50.0}),
@@ -54,11 +55,12 @@ _ROLES: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("decay", {"type": "real", "space": "log", "low": 1e-6, "high": 1.0}),
         ("width", {"type": "int", "space": "log", "low": 2, "high": 32}),
         ("momentum", {"type": "real", "space": "logit", "low": 0.01, "high": 0.99}),
-        ("epochs", {"type": "int", "space": "linear", "low": 1, "high": 12}),
+        ("epochs", {"type": "int", "space": "linear", "low": 1, "high": 10}),
         ("activation", {"type": "bool", "count": 2}),
         ("initial", {"type": "real", "space": "log", "low": 0.01, "high": 10.0}),
     ],
 }
+_PARENTS = 4  # points from which the long search continues
 _PLAIN = ("real", "int", "cat", "bool")
 
 
@@ -93,56 +95,42 @@ def make_problem(key: list[int], kind: str) -> dict[str, Any]:
     raise AssertionError
 
 
-def sample(space: list[dict[str, Any]], count: int, random: np.random.Generator) -> Floats:
-    """Uniform points of a space in warped coordinates, as values, (count, d)."""
-    return values_of(space, random.random((count, len(space))))
-
-
-def values_of(space: list[dict[str, Any]], fractions: Floats) -> Floats:
-    """Values at fractions from 0 to 1 of each parameter's warped range, (n, d)."""
-    columns = []
-    for number, parameter in enumerate(space):
-        u = fractions[:, number]
-        low, high = bounds(parameter)
-        if parameter["type"] in ("cat", "bool"):
-            column = np.minimum(np.floor(u * parameter["count"]), high)
-        else:
-            inner = warp(parameter["space"], low) * (1 - u) + warp(parameter["space"], high) * u
-            column = {"linear": inner, "log": np.exp(inner), "logit": 1 / (1 + np.exp(-inner))}[
-                parameter["space"]
-            ]
-            column = np.clip(np.round(column) if parameter["type"] == "int" else column, low, high)
-        columns.append(column)
-    return np.stack(columns, axis=1)
-
-
 def _measure(problem: dict[str, Any], random: np.random.Generator) -> bool:
     """Add `clip` and `best` to a problem; returns whether random search leaves as much as it should."""
-    formula = problem["kind"] == "formula"
-    count, generations, width = (3000, 160, 12) if formula else (250, 25, 6)
+    points, losses_at = Scales(problem["space"]).values, losses_of(problem)
+    count, generations, width = (1000, 40, 48) if problem["kind"] == "formula" else (150, 16, 12)
     fractions = random.random((count, len(problem["space"])))
-    losses = loss(problem, values_of(problem["space"], fractions))
-    clip = float(np.median(losses))
-    best, place = float(losses.min()), fractions[losses.argmin()]
-    ranked = np.minimum(np.sort(losses), clip)
-    chances = np.diff(1 - (1 - np.arange(count + 1) / count) ** TRIALS)
+    losses = losses_at(points(fractions))
+    problem["clip"] = clip = float(np.median(losses))
+    chances, ranked = _chances(count), np.minimum(np.sort(losses), clip)
     expected = float(chances @ ranked)
-    if not formula and not best < expected < clip:
-        return False
-    for generation in range(generations):
-        step = 0.25 * 0.97**generation if formula else 0.25 * 0.9**generation
-        moved = np.where(
-            random.random((width, len(place))) < 0.5,
-            place + step * random.normal(size=(width, len(place))),
-            place,
-        )
-        fresh = random.random((width, len(place)))
-        moved = np.clip(np.where(random.random((width, len(place))) < 0.05, fresh, moved), 0, 1 - 1e-12)
-        losses = loss(problem, values_of(problem["space"], moved))
-        if losses.min() <= best:
-            best, place = float(losses.min()), moved[losses.argmin()]
-    problem["clip"], problem["best"] = clip, best
-    return clip - best > 1e-9 and _EASIEST < (expected - best) / (clip - best) < _HARDEST
+    spread = float(np.sqrt(chances @ (ranked - expected) ** 2))
+    if spread > _LUCK * (clip - expected) / (1 - _HARDEST):
+        return False  # whatever `best` may be
+    for step in np.geomspace(0.25, 0.003, generations):
+        order = np.argsort(losses, kind="stable")[:_PARENTS]
+        fractions, losses = fractions[order], losses[order]
+        problem["best"] = best = float(losses[0])
+        left = (expected - best) / max(clip - best, 1e-9)
+        if left > _HARDEST:
+            return False  # a better `best` cannot make it easier
+        if step < _HALFWAY and left < _HOPELESS:
+            return False  # it would hardly become hard enough
+        children = fractions[random.integers(len(order), size=width)]
+        moved = children + step * random.normal(size=children.shape)
+        kept, drawn = random.random(children.shape), random.random(children.shape)
+        children = np.where(kept < 0.5, children, np.where(kept < 0.95, moved, drawn))
+        children = np.clip(children, 0.0, 1 - 1e-12)
+        fractions = np.concatenate([fractions, children])
+        losses = np.concatenate([losses, losses_at(points(children))])
+    problem["best"] = best = float(losses.min())
+    return _EASIEST < (expected - best) / (clip - best) < _HARDEST and spread < _LUCK * (clip - best)
+
+
+def _chances(count: int) -> npt.NDArray[np.float64]:
+    """For each of so many ranks, the best first, the chance that the best of `TRIALS` points has it."""
+    chances: npt.NDArray[np.float64] = -np.diff((1 - np.arange(count + 1) / count) ** TRIALS)
+    return chances
 
 
 def _formula(random: np.random.Generator) -> dict[str, Any]:
@@ -158,7 +146,7 @@ def _formula(random: np.random.Generator) -> dict[str, Any]:
     weights = random.dirichlet([1.2] * size) + 0.1
     centres = random.uniform(0.06, 0.94, size)
     waves = [
-        [*_wave(random, size), random.uniform(0, 2 * np.pi), _log_uniform(random, 0.005, 0.03) / 5]
+        [*_wave(random, size), random.uniform(0, 2 * np.pi), _log_uniform(random, 0.005, 0.03)]
         for _ in range(24)
     ]
     rounded = bool(random.random() < 0.5)
@@ -197,7 +185,13 @@ def _parameter(random: np.random.Generator, name: str) -> dict[str, Any]:
     scale = ("linear", "log", "logit")[random.choice(3, p=[0.35, 0.5, 0.15])]
     if scale == "log":
         low = 10.0 ** random.uniform(-7, -1)
-        return {"name": name, "type": "real", "space": "log", "low": low, "high": low * 10 ** random.uniform(2, 6)}
+        return {
+            "name": name,
+            "type": "real",
+            "space": "log",
+            "low": low,
+            "high": low * 10 ** random.uniform(2, 6),
+        }
     if scale == "logit":
         return {"name": name, "type": "real", "space": "logit", "low": 0.01, "high": 0.99}
     low = random.uniform(-2, 2)
@@ -230,7 +224,12 @@ def _ridge(random: np.random.Generator, size: int) -> list[float]:
 def _cliff(random: np.random.Generator, size: int) -> list[Any]:
     direction = random.normal(size=size)
     direction = direction / np.linalg.norm(direction)
-    return [direction.tolist(), random.uniform(0.02, 0.25), _log_uniform(random, 0.01, 0.05), random.uniform(0.3, 0.8)]
+    return [
+        direction.tolist(),
+        random.uniform(0.02, 0.25),
+        _log_uniform(random, 0.01, 0.05),
+        random.uniform(0.3, 0.8),
+    ]
 
 
 def _model(random: np.random.Generator, kind: str) -> dict[str, Any]:
@@ -263,5 +262,3 @@ def _log_uniform(random: np.random.Generator, low: float, high: float) -> float:
 
 def _write(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content), "utf-8")
-
-

@@ -20,10 +20,11 @@ from mlrcbench.errors import SubmissionError, TooSlowError
 if TYPE_CHECKING:
     from mlrcbench.artefacts.player import Player
 
-ROUNDS = 12
+ROUNDS = 10
 BATCH = 6
 MAX_PARAMETERS = 12
 WORST = 1e6  # a loss that is not a number, or is larger
+_WIDEST, _ROWS = 32, 14  # units of the largest network; rows of a step
 
 Floats = npt.NDArray[np.float64]
 Problem = Mapping[str, Any]
@@ -46,9 +47,10 @@ def play(agent: Player, answers: Path) -> None:
         except TooSlowError:
             break
         points = answer.array("points", shape=shape, dtype="<f8")
-        for number, problem in enumerate(problems):
-            check_points(problem["space"], points[number], f"round {turn}, problem {number}")
-        found = [loss(problem, points[number]) for number, problem in enumerate(problems)]
+        tried = [rows[:, : len(problem["space"])] for problem, rows in zip(problems, points, strict=True)]
+        for number, (problem, rows) in enumerate(zip(problems, tried, strict=True)):
+            check_points(problem["space"], rows, f"round {turn}, problem {number}")
+        found = [loss(problem, rows) for problem, rows in zip(problems, tried, strict=True)]
         losses = np.concatenate([losses, found], axis=1)
     agent.note({"rounds": losses.shape[1] // BATCH}, {"losses": losses})
 
@@ -59,9 +61,10 @@ def check_points(space: list[Mapping[str, Any]], points: Floats, where: str) -> 
     Raises:
         SubmissionError: It does; the text names the parameter.
     """
+    scales = Scales(space)
     for number, parameter in enumerate(space):
         column = points[:, number]
-        low, high = bounds(parameter)
+        low, high = scales.low[number], scales.high[number]
         whole = parameter["type"] != "real"
         if column.min() < low or column.max() > high or (whole and (column != np.round(column)).any()):
             kind = "a whole number" if whole else "a number"
@@ -70,70 +73,118 @@ def check_points(space: list[Mapping[str, Any]], points: Floats, where: str) -> 
             )
 
 
-def bounds(parameter: Mapping[str, Any]) -> tuple[float, float]:
-    """Smallest and largest value of a parameter; a category is the number of its value."""
-    if parameter["type"] in ("cat", "bool"):
-        return 0.0, parameter["count"] - 1.0
-    return parameter["low"], parameter["high"]
+class Scales:
+    """The scales of a search space's parameters, on which it is uniform: linear, logarithmic or logit.
 
+    Args:
+        space: The parameters, as in `inputs/spaces.json`.
+    """
 
-def unit(space: list[Mapping[str, Any]], points: Floats) -> Floats:
-    """Points in warped coordinates from 0 to 1; categories stay numbers of their values, (n, d)."""
-    columns = []
-    for number, parameter in enumerate(space):
-        column = points[:, number]
-        if parameter["type"] in ("real", "int"):
-            low, high, column = (
-                warp(parameter["space"], value) for value in (parameter["low"], parameter["high"], column)
-            )
-            column = np.clip((column - low) / (high - low), 0.0, 1.0)
-        columns.append(column)
-    return np.stack(columns, axis=1)
+    def __init__(self, space: list[Mapping[str, Any]]) -> None:
+        categories = [parameter["type"] in ("cat", "bool") for parameter in space]
+        scales = np.array([parameter.get("space", "linear") for parameter in space])
+        self.low = np.array([float(parameter.get("low", 0)) for parameter in space])
+        self.high = np.array(
+            [float(parameter.get("high", parameter.get("count", 0) - 1)) for parameter in space]
+        )
+        self.whole = np.array([parameter["type"] != "real" for parameter in space])
+        self.categories = np.array(categories)
+        self.log, self.logit = np.flatnonzero(scales == "log"), np.flatnonzero(scales == "logit")
+        self.start, self.end = self._warp(np.stack([self.low, self.high]))
+        self.end = np.where(self.categories, self.high + 1, self.end)
 
+    def values(self, fractions: Floats) -> Floats:
+        """Points of the space, (n, d), at fractions from 0 to 1 of each parameter's scale, (n, d)."""
+        inner = self.start + (self.end - self.start) * fractions
+        inner[:, self.log] = np.exp(inner[:, self.log])
+        inner[:, self.logit] = 1 / (1 + np.exp(-inner[:, self.logit]))
+        inner = np.where(self.categories, np.floor(inner), np.where(self.whole, np.round(inner), inner))
+        return np.clip(inner, self.low, self.high)
 
-def warp(name: str, value: Any) -> Any:
-    """A value on the scale of its space: "linear", "log" or "logit"."""
-    if name == "log":
-        return np.log(value)
-    return np.log(value) - np.log1p(-np.asarray(value)) if name == "logit" else np.asarray(value, dtype=float)
+    def unit(self, points: Floats) -> Floats:
+        """Fractions of the parameters' scales, (n, d), at points; categories stay numbers of their values."""
+        inner = (self._warp(points) - self.start) / (self.end - self.start)
+        return np.where(self.categories, points, np.clip(inner, 0.0, 1.0))
+
+    def _warp(self, points: Floats) -> Floats:
+        inner = points.copy()
+        inner[:, self.log] = np.log(inner[:, self.log])
+        inner[:, self.logit] = np.log(inner[:, self.logit] / (1 - inner[:, self.logit]))
+        return inner
 
 
 def loss(problem: Problem, points: Floats) -> Floats:
     """The loss of each point, (n,), of which smaller ones are better."""
-    space = problem["space"]
-    with np.errstate(all="ignore"):  # a diverging network is a bad point, not a fault
-        if problem["kind"] == "formula":
-            values = formula(problem, unit(space, points))
-        else:
-            model, table = MODELS[problem["kind"]], Table(problem["table"])
-            values = np.array([model(table, dict(zip(problem["roles"], point))) for point in points])
-    return np.where(np.isfinite(values), np.minimum(values, WORST), WORST)
+    return losses_of(problem)(points)
 
 
-def formula(problem: Problem, coordinates: Floats) -> Floats:
-    """A loss with the traits of tuning landscapes, (n,), from warped coordinates, (n, d)."""
-    categories = coordinates[:, problem["categories"]].astype(int)
-    u = coordinates[:, problem["numeric"]]
-    centres = np.array(problem["centres"]) + np.zeros(u.shape)
-    total = np.zeros(len(u))
-    for column, shifts, penalties in zip(categories.T, problem["shifts"], problem["penalties"], strict=True):
-        centres = centres + np.array(shifts)[column]
-        total = total + np.array(penalties)[column]
-    t = u - centres
-    left, right, amplitudes = (np.array(problem[name]) for name in ("left", "right", "amplitudes"))
-    z = (t / np.where(t < 0, left, right)) ** 2
-    shapes = np.array(problem["shapes"])  # 0: a valley in a plateau, 1: a valley in a funnel, 2: a gain
-    valleys = np.where(shapes == 0, 1 - np.exp(-z / 2), np.log1p(z) / 2)
-    total = total + (amplitudes * np.where(shapes == 2, np.exp(-u / right), valleys)).sum(axis=1)
-    for first, second, slope, width, height in problem["ridges"]:
-        total = total + height * (1 - np.exp(-((t[:, first] + slope * t[:, second]) ** 2) / (2 * width**2)))
-    for direction, offset, softness, height in problem["cliffs"]:
-        total = total + height / (1 + np.exp(-np.clip((t @ np.array(direction) - offset) / softness, -60, 60)))
-    waves = np.array(problem["waves"])
-    total = total + np.cos(u @ waves[:, :-2].T + waves[:, -2]) @ waves[:, -1]
-    if problem["cases"]:  # an error rate on so many cases, with ties
-        return np.floor((1 - np.exp(-np.maximum(total + 0.1, 0.0))) * problem["cases"]) / problem["cases"]
-    return problem["offset"] + problem["scale"] * np.expm1(problem["gamma"] * total)
+def losses_of(problem: Problem) -> Callable[[Floats], Floats]:
+    """A function from points, (n, d), to their losses, (n,)."""
+    if problem["kind"] == "formula":
+        values: Callable[[Floats], Floats] = Landscape(problem)
+    else:
+        model, table = MODELS[problem["kind"]], Table(problem["table"])
+
+        def values(points: Floats) -> Floats:
+            return model(table, dict(zip(problem["roles"], points.T, strict=True)))
+
+    def capped(points: Floats) -> Floats:
+        with np.errstate(all="ignore"):  # a diverging network is a bad point, not a fault
+            found = values(points)
+        return np.where(np.isfinite(found), np.minimum(found, WORST), WORST)
+
+    return capped
+
+
+class Landscape:
+    """A loss with the traits of tuning landscapes.
+
+    Args:
+        problem: A problem of the kind "formula"; `data.py` says what its entries are.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.scales = Scales(problem["space"])
+        names = ("centres", "left", "right", "amplitudes", "shapes", "waves")
+        self.centres, self.left, self.right, self.amplitudes, self.shapes, self.waves = (
+            np.array(problem[name]) for name in names
+        )
+        self.moves = [np.array(shifts) for shifts in problem["shifts"]]
+        self.penalties = [np.array(penalties) for penalties in problem["penalties"]]
+
+    def __call__(self, points: Floats) -> Floats:
+        """The losses, (n,), of points, (n, d)."""
+        coordinates = self.scales.unit(points)
+        total = self._total(
+            coordinates[:, self.problem["categories"]].astype(int), coordinates[:, self.problem["numeric"]]
+        )
+        if cases := self.problem["cases"]:  # an error rate on so many cases, with ties
+            return np.floor((1 - np.exp(-np.maximum(total + 0.1, 0.0))) * cases) / cases
+        losses: Floats = self.problem["offset"] + self.problem["scale"] * np.expm1(
+            self.problem["gamma"] * total
+        )
+        return losses
+
+    def _total(self, categories: npt.NDArray[np.int_], u: Floats) -> Floats:
+        """The height of the landscape, (n,), at categories, (n, c), and important coordinates, (n, k)."""
+        centres, total = self.centres + np.zeros(u.shape), np.zeros(len(u))
+        for column, moves, penalties in zip(categories.T, self.moves, self.penalties, strict=True):
+            centres += moves[column]
+            total += penalties[column]
+        t = u - centres
+        z = (t / np.where(t < 0, self.left, self.right)) ** 2
+        # Shapes: 0 is a valley in a plateau, 1 a valley in a funnel, 2 a gain.
+        valleys = np.where(self.shapes == 0, 1 - np.exp(-z / 2), np.log1p(z) / 2)
+        total += np.where(self.shapes == 2, np.exp(-u / self.right), valleys) @ self.amplitudes
+        for first, second, slope, width, height in self.problem["ridges"]:
+            across = t[:, first] + slope * t[:, second]
+            total += height * (1 - np.exp(-(across**2) / (2 * width**2)))
+        for direction, offset, softness, height in self.problem["cliffs"]:
+            beyond = (t @ np.array(direction) - offset) / softness
+            total += height / (1 + np.exp(-np.clip(beyond, -60, 60)))
+        ripples: Floats = np.cos(u @ self.waves[:, :-2].T + self.waves[:, -2]) @ self.waves[:, -1]
+        return total + ripples
 
 
 class Table:
@@ -206,31 +257,49 @@ def random_features(table: Table, p: Mapping[str, float]) -> float:
     return table.judge((1 - p["shrinkage"]) * (features(checked) @ solution))
 
 
-def network(table: Table, p: Mapping[str, float]) -> float:
-    """One hidden layer, by stochastic gradient descent with momentum."""
-    rows, checked = table.scaled(1.0, centred=True)
+def network(table: Table, p: Mapping[str, Floats]) -> Floats:
+    """One hidden layer, by stochastic gradient descent with momentum, for all points at once."""
+    rows, checked = (
+        np.pad(part, ((0, 0), (0, 1)), constant_values=1.0) for part in table.scaled(1.0, centred=True)
+    )
     random = np.random.default_rng(11)
-    width = int(p["width"])
-    first = random.normal(size=(rows.shape[1] + 1, width)) * p["initial"]
-    second = random.normal(size=width) * p["initial"] / np.sqrt(width)
+    rate, decay, momentum, initial, width, tanh = (
+        p[name][:, None] for name in ("rate", "decay", "momentum", "initial", "width", "activation")
+    )
+    first = random.normal(size=(rows.shape[1], _WIDEST)) * initial[:, :, None]
+    second = random.normal(size=_WIDEST) * initial / np.sqrt(width) * (np.arange(_WIDEST) < width)
     speeds = [np.zeros_like(first), np.zeros_like(second)]
-    rows, checked = (np.concatenate([part, np.ones((len(part), 1))], axis=1) for part in (rows, checked))
-    for _ in range(int(p["epochs"])):
-        for start in range(0, len(rows), 10):
-            part, target = rows[start : start + 10], table.targets[start : start + 10]
-            hidden = _activate(part @ first, p["activation"])
-            error = np.clip(hidden @ second - target, -1e3, 1e3) / len(part)
-            slope = (hidden > 0) if p["activation"] == 0 else 1 - hidden**2
-            steps = (part.T @ (error[:, None] * second * slope), hidden.T @ error)
-            for speed, step, weights in zip(speeds, steps, (first, second), strict=True):
-                speed *= p["momentum"]
-                speed -= p["rate"] * (step + p["decay"] * weights)
-                weights += speed
-    return table.judge(_activate(checked @ first, p["activation"]) @ second)
+    for epoch in range(int(p["epochs"].max())):
+        going = (epoch < p["epochs"])[:, None]
+        for start in range(0, len(rows), _ROWS):
+            part, target = rows[start : start + _ROWS], table.targets[start : start + _ROWS]
+            hidden = _activate(part @ first, tanh[:, :, None])
+            error = np.clip((hidden @ second[:, :, None])[:, :, 0] - target, -1e3, 1e3) / len(part)
+            slope = np.where(tanh[:, :, None] > 0, 1 - hidden**2, hidden > 0)
+            back = part.T @ (error[:, :, None] * second[:, None] * slope)
+            speeds[0] = momentum[:, :, None] * speeds[0] - rate[:, :, None] * (
+                back + decay[:, :, None] * first
+            )
+            speeds[1] = momentum * speeds[1] - rate * ((error[:, None] @ hidden)[:, 0] + decay * second)
+            first, second = first + going[:, :, None] * speeds[0], second + going * speeds[1]
+    outputs = (_activate(checked @ first, tanh[:, :, None]) @ second[:, :, None])[:, :, 0]
+    return np.array([table.judge(predicted) for predicted in outputs])
 
 
-def _activate(values: Floats, kind: float) -> Floats:
-    return np.maximum(values, 0.0) if kind == 0 else np.tanh(values)
+def _each(
+    judge: Callable[[Table, Mapping[str, float]], float],
+) -> Callable[[Table, Mapping[str, Floats]], Floats]:
+    """A model of one point at a time, for all points."""
+
+    def judge_all(table: Table, p: Mapping[str, Floats]) -> Floats:
+        points = zip(*p.values(), strict=True)
+        return np.array([judge(table, dict(zip(p, point, strict=True))) for point in points])
+
+    return judge_all
+
+
+def _activate(values: Floats, tanh: Floats) -> Floats:
+    return np.where(tanh > 0, np.tanh(values), np.maximum(values, 0.0))
 
 
 def _ridge(matrix: Floats, targets: Floats, ridge: float) -> Floats:
@@ -238,9 +307,9 @@ def _ridge(matrix: Floats, targets: Floats, ridge: float) -> Floats:
     return solution
 
 
-MODELS: Mapping[str, Callable[[Table, Mapping[str, float]], float]] = {
-    "kernel ridge": kernel_ridge,
-    "neighbours": neighbours,
-    "random features": random_features,
+MODELS: Mapping[str, Callable[[Table, Mapping[str, Floats]], Floats]] = {
+    "kernel ridge": _each(kernel_ridge),
+    "neighbours": _each(neighbours),
+    "random features": _each(random_features),
     "network": network,
 }

@@ -1,4 +1,4 @@
-"""Two ways to propose points: a global one by several acquisition functions, a local one in a trust region."""
+"""Two ways to propose points: globally by two acquisition functions, and locally in a trust region."""
 
 import math
 
@@ -9,9 +9,9 @@ CANDIDATES = 300
 
 
 class Portfolio:
-    """A Gaussian process over the whole space; EI, PI and LCB take turns (after Hoffman et al., UAI 2011)."""
+    """A Gaussian process over the whole space; EI and LCB take turns (after Hoffman et al., UAI 2011)."""
 
-    KINDS = ("ei", "pi", "lcb")
+    KINDS = ("ei", "lcb", "ei")
 
     def __init__(self, space, random, transform=by_power):
         self.space, self.random, self.transform = space, random, transform
@@ -41,7 +41,7 @@ class Portfolio:
 
 
 class TrustRegion:
-    """Thompson sampling in a box around the best place, which grows and shrinks (TuRBO, Eriksson et al. 2019)."""
+    """Thompson sampling in a box around the best place that grows and shrinks (TuRBO, Eriksson 2019)."""
 
     def __init__(self, space, random):
         self.space, self.random = space, random

@@ -1,4 +1,4 @@
-"""The loop around proposers of points: half of each batch by a trust region, half by a portfolio of acquisition functions over the whole space.
+"""Half of each batch by a trust region, half by a portfolio of acquisition functions over the whole space.
 
 The second place of the challenge joined the two in this way (Liu, Tunguz and Titericz, 2020); targets of
 the global process are power-transformed, as in HEBO (Cowen-Rivers et al., 2022).

@@ -6,7 +6,7 @@ import numpy as np
 
 from space import Space
 
-ROUNDS, BATCH = 12, 6
+ROUNDS, BATCH = 10, 6
 
 
 def score(optimizer_class, seed=0):
@@ -47,7 +47,9 @@ def loss(problem, space, points):
     for first, second, slope, width, height in problem["ridges"]:
         total = total + height * (1 - np.exp(-((t[:, first] + slope * t[:, second]) ** 2) / (2 * width**2)))
     for direction, offset, softness, height in problem["cliffs"]:
-        total = total + height / (1 + np.exp(-np.clip((t @ np.array(direction) - offset) / softness, -60, 60)))
+        total = total + height / (
+            1 + np.exp(-np.clip((t @ np.array(direction) - offset) / softness, -60, 60))
+        )
     waves = np.array(problem["waves"])
     total = total + np.cos(u @ waves[:, :-2].T + waves[:, -2]) @ waves[:, -1]
     if problem["cases"]:

@@ -46,4 +46,6 @@ def _unit(parameter, value):
 def _warp(parameter, value):
     if parameter["space"] == "log":
         return np.log(value)
-    return np.log(value) - np.log1p(-np.asarray(value)) if parameter["space"] == "logit" else np.asarray(value)
+    return (
+        np.log(value) - np.log1p(-np.asarray(value)) if parameter["space"] == "logit" else np.asarray(value)
+    )
