@@ -99,7 +99,7 @@ class Scales:
         inner[:, self.log] = np.exp(inner[:, self.log])
         inner[:, self.logit] = 1 / (1 + np.exp(-inner[:, self.logit]))
         inner = np.where(self.categories, np.floor(inner), np.where(self.whole, np.round(inner), inner))
-        return np.clip(inner, self.low, self.high)
+        return np.clip(inner, self.low, self.high)  # type: ignore[no-any-return] # numpy's stub
 
     def unit(self, points: Floats) -> Floats:
         """Fractions of the parameters' scales, (n, d), at points; categories stay numbers of their values."""
@@ -160,7 +160,7 @@ class Landscape:
             coordinates[:, self.problem["categories"]].astype(int), coordinates[:, self.problem["numeric"]]
         )
         if cases := self.problem["cases"]:  # an error rate on so many cases, with ties
-            return np.floor((1 - np.exp(-np.maximum(total + 0.1, 0.0))) * cases) / cases
+            return np.floor((1 - np.exp(-np.maximum(total + 0.1, 0.0))) * cases) / cases  # type: ignore[no-any-return] # numpy's stub
         losses: Floats = self.problem["offset"] + self.problem["scale"] * np.expm1(
             self.problem["gamma"] * total
         )
@@ -217,8 +217,8 @@ def kernel_ridge(table: Table, p: Mapping[str, float]) -> float:
     def kernel(a: Floats, b: Floats) -> Floats:
         squares = np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0.0) / p["length"] ** 2
         if p["kernel"] == 0:
-            return np.exp(-squares / 2)
-        return np.exp(-np.sqrt(squares)) if p["kernel"] == 1 else 1 / (1 + squares)
+            return np.exp(-squares / 2)  # type: ignore[no-any-return] # numpy's stub
+        return np.exp(-np.sqrt(squares)) if p["kernel"] == 1 else 1 / (1 + squares)  # type: ignore[no-any-return] # numpy's stub
 
     return table.judge(kernel(checked, rows) @ _ridge(kernel(rows, rows), table.targets, p["ridge"]))
 
@@ -303,7 +303,7 @@ def _activate(values: Floats, tanh: Floats) -> Floats:
 
 
 def _ridge(matrix: Floats, targets: Floats, ridge: float) -> Floats:
-    solution: Floats = np.linalg.solve(matrix + ridge * np.eye(len(matrix)), targets)
+    solution: Floats = np.linalg.solve(matrix + ridge * np.eye(len(matrix)), targets)  # type: ignore[assignment] # numpy's stub
     return solution
 
 
