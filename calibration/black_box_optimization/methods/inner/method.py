@@ -1,4 +1,4 @@
-"""Random search without the outer 6 %, where the generator places no valley's centre."""
+"""Random search without the outer 6 %."""
 
 import numpy as np
 

@@ -137,7 +137,7 @@ def _normal_quantile(p):
 
 def cdf(values):
     """The normal distribution's cumulative function."""
-    return 1 / (1 + np.exp(-1.702 * values * (1 + 0.04 * values**2)))
+    return 1 / (1 + np.exp(np.clip(-1.702 * values * (1 + 0.04 * values**2), -60, 60)))
 
 
 def promise(kind, mean, variance, best):
@@ -182,9 +182,8 @@ def choose(gaussian, candidates, kinds, best):
 def draw(gaussian, candidates, count, random):
     """Numbers of the candidates that are best in so many draws from the process (Thompson sampling)."""
     mean, covariance = gaussian.predict(candidates)
-    covariance[np.diag_indices_from(covariance)] += 1e-6
-    values, vectors = np.linalg.eigh(covariance)
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    covariance[np.diag_indices_from(covariance)] += 1e-4
+    root = np.linalg.cholesky(covariance)
     chosen = []
     for _ in range(count):
         sample = mean + root @ random.normal(size=len(mean))
