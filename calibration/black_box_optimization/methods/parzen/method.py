@@ -1,4 +1,4 @@
-"""Parzen estimators of good and of bad points, parameter by parameter (TPE, Bergstra et al. 2011)."""
+"""Parzen estimators of good and of bad points, parameter by parameter (Bergstra et al. 2011)."""
 
 import numpy as np
 

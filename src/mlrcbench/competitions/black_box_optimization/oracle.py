@@ -50,8 +50,8 @@ def play(agent: Player, answers: Path) -> None:
         tried = [rows[:, : len(problem["space"])] for problem, rows in zip(problems, points, strict=True)]
         for number, (problem, rows) in enumerate(zip(problems, tried, strict=True)):
             check_points(problem["space"], rows, f"round {turn}, problem {number}")
-        found = [loss(problem, rows) for problem, rows in zip(problems, tried, strict=True)]
-        losses = np.concatenate([losses, found], axis=1)
+        latest = [loss(problem, rows) for problem, rows in zip(problems, tried, strict=True)]
+        losses = np.concatenate([losses, latest], axis=1)
     agent.note({"rounds": losses.shape[1] // BATCH}, {"losses": losses})
 
 
@@ -130,8 +130,8 @@ def losses_of(problem: Problem) -> Callable[[Floats], Floats]:
 
     def capped(points: Floats) -> Floats:
         with np.errstate(all="ignore"):  # a diverging network is a bad point, not a fault
-            found = values(points)
-        return np.where(np.isfinite(found), np.minimum(found, WORST), WORST)
+            losses = values(points)
+        return np.where(np.isfinite(losses), np.minimum(losses, WORST), WORST)
 
     return capped
 

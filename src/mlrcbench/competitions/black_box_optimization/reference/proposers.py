@@ -72,7 +72,7 @@ class TrustRegion:
         box = self.length / 2 * np.ones(size)
         moved = centre + self.random.uniform(-1, 1, (CANDIDATES, size)) * box
         for number, count in self.encoder.columns:
-            if count:  # a category is kept, or drawn anew
+            if count:  # a category is kept, or drawn again
                 moved[:, number] = self.random.random(CANDIDATES)
         mask = self.random.random((CANDIDATES, size)) < max(0.3, min(1.0, 4 / size))
         mask[np.arange(CANDIDATES), self.random.integers(size, size=CANDIDATES)] = True
