@@ -73,4 +73,5 @@ def test_the_ladders_are_those_of_the_calibrations() -> None:
     for entry in mlrcbench.list_competitions():
         competition = mlrcbench.get_competition(entry.id)
         assert len(competition.ladder_of("mini")) >= 6
-        assert competition.ladder_of("full") == ()
+        if "full" in competition.card.tiers:
+            assert competition.ladder_of("full") == ()

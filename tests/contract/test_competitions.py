@@ -34,7 +34,15 @@ QUICK = (*TEMPLATES, "product-recommendation")  # to evaluate by the baseline
 HEAVY = ("backdoor-trigger", "meta-learning")  # an evaluation takes minutes
 HEAVY_EPISODES = {
     ("baseline", "meta-learning"),
-    *(("reference", name) for name in (*HEAVY, "product-recommendation", "temporal-action-localization")),
+    *(
+        ("reference", name)
+        for name in (
+            *HEAVY,
+            "black-box-optimization",
+            "product-recommendation",
+            "temporal-action-localization",
+        )
+    ),
 }
 REPORT = isolation_report()
 WEAKER = [kind for kind in ("strong", "uid", "landlock") if REPORT[kind]["works"]][1:]
