@@ -28,7 +28,9 @@ def predict(train, x):
 @contextlib.contextmanager
 def busy(processes: int) -> Iterator[None]:
     """Some processes that never wait."""
-    others = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(processes)]
+    command = [sys.executable, "-S", "-c", "while True: pass"]
+    # Each in a session of its own: some kernels share cores fairly between sessions, not between processes.
+    others = [subprocess.Popen(command, start_new_session=True) for _ in range(processes)]
     try:
         yield
     finally:

@@ -67,10 +67,11 @@ def test_days_are_those_of_the_lines() -> None:
     """The table says when a figure was measured, as far as the lines say so."""
     lines = measured(GAINS)
     lines[0] = dataclasses.replace(lines[0], day="2026-11-02")
-    assert claims(lines, METHODS, CARD)[0].days == "2026-11-02"
+    assert claims(lines, METHODS, CARD)[0].days == "partly 2026-11-02"
     lines[1] = dataclasses.replace(lines[1], day="2026-11-30")
-    assert claims(lines, METHODS, CARD)[0].days == "2026-11-02 to 2026-11-30"
-    assert "| 2026-11-02 to 2026-11-30 |" in format_claims(claims(lines, METHODS, CARD))
+    assert claims(lines, METHODS, CARD)[0].days == "partly 2026-11-02 to 2026-11-30"
+    lines = measured(GAINS, "2026-11-30")
+    assert "| 2026-11-30 |" in format_claims(claims(lines, METHODS, CARD))
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:

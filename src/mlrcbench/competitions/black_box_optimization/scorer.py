@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from mlrcbench.aggregates import error_of_mean
 from mlrcbench.artefacts.transcript import read_transcript
@@ -46,9 +45,13 @@ def score(artefacts: Path, answers: Path) -> Score:
         "formulas": float(scores[formulas].mean()),
         "models": float(scores[~formulas].mean()),
     }
-    return Score(value=float(scores.mean()), details=details, error=standard_error(scores, formulas))
+    return Score(
+        value=float(scores.mean()),
+        details=details,
+        error=standard_error(scores[formulas].tolist(), scores[~formulas].tolist()),
+    )
 
 
-def standard_error(scores: npt.NDArray[np.float64], formulas: npt.NDArray[np.bool_]) -> float | None:
-    """The standard error over the draw of problems, formulas and models apart: their numbers are fixed."""
-    return error_of_mean(scores[formulas], scores[~formulas])
+def standard_error(formulas: list[float], models: list[float]) -> float | None:
+    """The standard error over the draw of problems; how many are formulas and how many models is fixed."""
+    return error_of_mean(formulas, models)

@@ -46,7 +46,8 @@ class Claim:
         bound: What the figure may be.
         side: Whether the bound is the largest or the smallest value allowed.
         basis: What it was measured on.
-        days: The first and the last day on which that was done, as ISO dates; empty if they were not noted.
+        days: The first and the last day on which that was done, as ISO dates; after "partly" if some days
+            were not noted, and empty if none was.
     """
 
     name: str
@@ -179,7 +180,9 @@ class _Scale:
         shared = [{one.instance for one in lines if one.method == method} for method in measured]
         instances = len(set.intersection(*shared)) if shared else 0
         days = sorted({one.day for one in lines if one.day})
-        when = "" if not days else days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+        when = " to ".join(dict.fromkeys([*days[:1], *days[-1:]]))
+        if days and not all(one.day for one in lines):
+            when = f"partly {when}"
         which = f"{len(measured)} methods, " if len(measured) > 1 else ""
         basis = f"{which}{instances} instance{'s'[: instances != 1]}"
         return Claim(name, max(known) if side == "at most" else min(known), bound, side, basis, when)
