@@ -2,7 +2,7 @@
 
     python calibration/errors.py meta-learning
 
-The calibrations were measured before scorers told their errors. The script continues from the measurements in
+Most calibrations are older than the scorers' standard errors. The script continues from the measurements in
 the competition's `errors.jsonl`; `python -m tools.between` writes what follows from them into its card.
 """
 

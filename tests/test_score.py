@@ -25,7 +25,7 @@ def test_a_score_has_a_value_if_and_only_if_it_is_valid() -> None:
 
 @pytest.mark.parametrize("name", ["error", "improvement_error"])
 def test_an_error_is_a_finite_number_from_0_or_missing(name: str) -> None:
-    """Scores that were stored before errors were told have none; no record can claim a negative one."""
+    """Scores that were stored without standard errors have none; no record can claim a negative one."""
     score = Score.from_json({"value": 1.5, "improvement": 0.3, name: 0.0})
     stored = score.to_json()
     assert Score.from_json(stored) == score

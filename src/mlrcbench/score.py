@@ -47,7 +47,7 @@ class Score:
         logical_lines_single: The paper's count: every statement of the one file that the card
             names as the method's, with docstrings (reference code, `utils.py`).
         error: Standard error of `value`, in the metric's unit, over the draw of the split's items; None
-            unless the scorer tells it. See `aggregates`.
+            if the scorer does not estimate it. See `aggregates`.
         improvement_error: Standard error of `improvement`, over the draw of items, and over that of
             instances and seeds as far as the card declares it; None without `error`. See
             `catalog.scale.improvement_error`.

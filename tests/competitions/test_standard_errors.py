@@ -52,7 +52,7 @@ def test_the_template_knows_what_fresh_points_do(tmp_path: Path) -> None:
 
 
 def test_a_huge_prediction_has_no_error(tmp_path: Path) -> None:
-    """Where squares of squares leave the range of floats, the value stays valid and no error is told."""
+    """Where squares of squares leave the range of floats, the value stays valid and has no standard error."""
     np.save(tmp_path / "y.npy", np.zeros(100))
     np.save(tmp_path / "predictions.npy", np.r_[1e100, np.zeros(99)])
     score = template.score(tmp_path, tmp_path)

@@ -104,20 +104,21 @@ def evaluate(
         SandboxError: The sandbox failed.
         ScoringError: The scorer failed.
     """
+    known = {} if earlier is None else earlier
     instance.repair(split)
     keep.mkdir(parents=True)
     try:
         kept = workspace.clone(keep / EVALUATED_WORKSPACE, {})
         key = (split, hash_tree(kept.root, _COPIED))
-        if earlier is not None and key in earlier:
-            return _repeat(earlier[key], kept, keep)
+        if key in known:
+            return _repeat(known[key], kept, keep)
         evaluation = _evaluate_new(
             kept, competition, instance, split, sandbox=sandbox, keep=keep, on_open=on_open
         )
     except WorkspaceError as error:
         return Evaluation(dataclasses.replace(Score.invalid(wording.workspace_failure(error)), split=split))
-    if earlier is not None and evaluation.score.valid:
-        earlier[key] = evaluation
+    if evaluation.score.valid:
+        known[key] = evaluation
     return evaluation
 
 

@@ -21,6 +21,8 @@ from typing import Self
 from mlrcbench.errors import MlrcbenchError, SandboxError, WorkspaceError, of_the_machine
 
 MAX_PATH_BYTES = 3_500  # of a relative path, so that there is room for the folders above the tree
+# To read a file: never through a link, and without waiting for the other end of a pipe.
+READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OWNER = 0o700
 _REASONS = {

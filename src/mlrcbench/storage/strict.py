@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mlrcbench.errors import CardError, nearest
+from mlrcbench.storage.descriptors import READ_FILE
 
 T = TypeVar("T")
 
@@ -91,7 +92,7 @@ def open_regular(path: Path, max_bytes: int) -> IO[bytes]:
         OSError: The file cannot be opened.
         ValueError: It is not a regular file, or is too large.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, READ_FILE)
     try:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlrcbench.errors import WorkspaceError
-from mlrcbench.storage.descriptors import MAX_PATH_BYTES, Cursor, explained, show
+from mlrcbench.storage.descriptors import MAX_PATH_BYTES, READ_FILE, Cursor, explained, show
 
 _CHUNK = 1 << 20
 
@@ -179,9 +179,7 @@ def copy_file(
     """
     name = os.path.basename(source)
     with explained(name):
-        reader = os.open(
-            source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source_folder
-        )
+        reader = os.open(source, READ_FILE, dir_fd=source_folder)
         try:
             info = os.fstat(reader)
             if not stat.S_ISREG(info.st_mode):
@@ -240,8 +238,7 @@ def _content(entry: Entry, folder: int) -> tuple[str, str]:
         return "l", os.readlink(name, dir_fd=folder)
     if not entry.is_file:
         return "?", ""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as file:
+    with os.fdopen(os.open(name, READ_FILE, dir_fd=folder), "rb") as file:
         return "f", f"{entry.info.st_mode & 0o100:o} {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from mlrcbench.errors import WorkspaceError
 from mlrcbench.storage.carried import Carried
-from mlrcbench.storage.descriptors import descend, explained, open_root, show
+from mlrcbench.storage.descriptors import READ_FILE, descend, explained, open_root, show
 from mlrcbench.storage.layout import RESERVED, STATEMENT
 from mlrcbench.storage.trees import Entry, TreeLimits, copy_tree, is_cache, load_tree, walk, write_file
 from mlrcbench.text import CRLF_NOTE, cut, passages, replace_passage
@@ -285,9 +285,8 @@ class Workspace:
         root = self.root
         if parts[0] in self.views:
             root, parts = self.views[parts[0]], parts[1:]
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with descend(root, parts[:-1], path) as folder, explained(path):
-            descriptor = os.open(parts[-1] if parts else ".", flags, dir_fd=folder)
+            descriptor = os.open(parts[-1] if parts else ".", READ_FILE, dir_fd=folder)
         try:
             mode = os.fstat(descriptor).st_mode
             if stat.S_ISDIR(mode):

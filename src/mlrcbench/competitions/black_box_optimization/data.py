@@ -134,7 +134,7 @@ def _chances(count: int) -> npt.NDArray[np.float64]:
 
 
 def _formula(random: np.random.Generator) -> dict[str, Any]:
-    """A landscape; see `oracle.formula`."""
+    """A landscape; see `oracle.Landscape`."""
     count = int(random.integers(5, 13))
     space = [_parameter(random, f"p{number}") for number in range(count)]
     numeric = [number for number, one in enumerate(space) if one["type"] in ("real", "int")]

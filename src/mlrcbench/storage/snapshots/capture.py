@@ -29,13 +29,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlrcbench.errors import WorkspaceError
-from mlrcbench.storage.descriptors import MAX_PATH_BYTES
+from mlrcbench.storage.descriptors import MAX_PATH_BYTES, READ_FILE
 from mlrcbench.storage.snapshots.content_store import ContentStore
 from mlrcbench.storage.snapshots.manifest import MAX_FILE_BYTES, ROOT, Manifest, Node
 from mlrcbench.storage.trees import TreeLimits, hash_file, remove_tree
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # After writing this much, waiting for the next tick is cheaper than reading the files again later.
 _MANY_FILES = 64
@@ -201,7 +200,7 @@ class CapturedFolder:
         if state.st_size > MAX_FILE_BYTES:
             raise WorkspaceError(f"{path[:200]!r} has over {MAX_FILE_BYTES:,} bytes; split or remove it")
         try:
-            descriptor = os.open(os.path.basename(path), _FILE, dir_fd=folder)
+            descriptor = os.open(os.path.basename(path), READ_FILE, dir_fd=folder)
         except PermissionError:
             raise WorkspaceError(f"{path[:200]!r} cannot be read; fix it with chmod u+r") from None
         except OSError:

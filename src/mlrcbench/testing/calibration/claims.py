@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -149,14 +149,18 @@ class _Scale:
 
     def mean(self, method: str, split: Split) -> float | None:
         """Mean improvement of a method; None if it was not measured."""
-        gains = self.gains(method, split)
-        return float(np.mean(list(gains.values()))) if gains else None
+        return _average(list(self.gains(method, split).values()))
 
-    def lead(self, method: str, other: str, split: Split) -> float | None:
-        """By how much a method is better than another on the instances that both have."""
+    def leads(self, method: str, other: str, split: Split) -> list[float]:
+        """By how much a method is better than another, on each instance that both have."""
         mine, theirs = self.gains(method, split), self.gains(other, split)
-        shared = sorted(set(mine) & set(theirs))
-        return float(np.mean([mine[one] - theirs[one] for one in shared])) if shared else None
+        return [mine[one] - theirs[one] for one in sorted(set(mine) & set(theirs))]
+
+    def figure(self, method: Method, split: Split, *, compared: bool) -> float | None:
+        """Mean improvement of a method, or its mean lead over the method beside it."""
+        if compared:
+            return _average(self.leads(method.name, method.beside, split))
+        return self.mean(method.name, split)
 
     def tries(self, what: str) -> list[Method]:
         """The methods that try to break a claim."""
@@ -194,8 +198,7 @@ def _noise(scale: _Scale) -> Iterator[Claim]:
         spreads = [_spread(list(scale.gains(method, split).values())) for split in SPLITS]
         name = f"standard deviation of the {method}'s improvement over instances"
         yield scale.claim(name, spreads, bound, of=[method])
-    mine, theirs = scale.gains("reference", "test"), scale.gains("baseline", "test")
-    spread = _spread([mine[one] - theirs[one] for one in sorted(set(mine) & set(theirs))])
+    spread = _spread(scale.leads("reference", "baseline", "test"))
     count = None if spread is None else (_QUANTILES * spread / _PAIRED_GAIN) ** 2
     name = "instances for a paired difference of 0.05 at 80 % power, on test"
     yield scale.claim(name, [count], 30.0, of=["reference"])
@@ -203,18 +206,20 @@ def _noise(scale: _Scale) -> Iterator[Claim]:
 
 def _shortcuts(scale: _Scale) -> Iterator[Claim]:
     """What needs no idea earns little."""
-    rows: tuple[tuple[str, str, float, Callable[[Method, Split], float | None]], ...] = (
-        ("compute", "the reference with more compute, restarts or averages", 1.15, _mean_of(scale)),
-        ("generator", "a method that has a copy of the generator", 1.10, _mean_of(scale)),
-        ("generator", "the same, less the method without the copy", 0.10, _lead_of(scale)),
-        ("metric", "a trick of the metric, less the method without it", 0.05, _lead_of(scale)),
-        ("reseeds", "the best of ten seeds on dev, less one seed, on test", 0.05, _lead_of(scale)),
+    rows = (  # what is tried, its name, the bound, and whether the method is compared with another one
+        ("compute", "the reference with more compute, restarts or averages", 1.15, False),
+        ("generator", "a method that has a copy of the generator", 1.10, False),
+        ("generator", "the same, less the method without the copy", 0.10, True),
+        ("metric", "a trick of the metric, less the method without it", 0.05, True),
+        ("reseeds", "the best of ten seeds on dev, less one seed, on test", 0.05, True),
     )
-    for what, name, bound, figure in rows:
+    for what, name, bound, compared in rows:
         tried = scale.tries(what)
         splits: tuple[Split, ...] = ("test",) if what == "reseeds" else SPLITS
         # A trick must gain on the average of both splits: a single one is noise.
-        figures = [_average([figure(method, split) for split in splits]) for method in tried]
+        figures = [
+            _average([scale.figure(method, split, compared=compared) for split in splits]) for method in tried
+        ]
         yield scale.claim(name, figures, bound, of=[method.name for method in tried])
 
 
@@ -239,14 +244,6 @@ def _costs(scale: _Scale) -> Iterator[Claim]:
     for method, bound in _SECONDS.items():
         seconds = [one.cpu_seconds for one in scale.measurements if one.method == method]
         yield scale.claim(f"CPU seconds of evaluating the {method}", [_average(seconds)], bound, of=[method])
-
-
-def _mean_of(scale: _Scale) -> Callable[[Method, Split], float | None]:
-    return lambda method, split: scale.mean(method.name, split)
-
-
-def _lead_of(scale: _Scale) -> Callable[[Method, Split], float | None]:
-    return lambda method, split: scale.lead(method.name, method.beside, split)
 
 
 def _average(figures: Sequence[float | None]) -> float | None:

@@ -51,7 +51,7 @@ class Measurement:
         build_cpu_seconds: CPU time of building the instance, both splits together.
         digest: Digest of everything that the value depends on.
         error: Standard error of the value over the draw of items; None if it is not known, as in lines
-            that were written before scorers told it.
+            that are older than the scorers' standard errors.
         day: The day of the measurement, as an ISO date; empty in lines that were written before it was noted.
     """
 
